@@ -1,0 +1,94 @@
+// Package paths names every file and socket of a Cubicle system below one
+// root folder, so that a whole system can live in a folder beside the real
+// one and tests run in parallel.
+//
+// The root is "/" on an installed system; the environment variable
+// CUBICLE_ROOT moves it. Names below it are upstream Qubes' own wherever its
+// programs expect them (spec/admin-api.md §1, spec/qrexec.md §12,
+// spec/vchan.md §3.1).
+package paths
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Env is the variable that moves the root.
+const Env = "CUBICLE_ROOT"
+
+// Root is the folder below which a system keeps everything. The zero value
+// is not valid; use FromEnv or New.
+type Root string
+
+// New returns the root for folder dir, which may be relative.
+func New(dir string) (Root, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("root folder %q: %w", dir, err)
+	}
+	return Root(abs), nil
+}
+
+// FromEnv returns the root that CUBICLE_ROOT names, or "/".
+func FromEnv() (Root, error) {
+	if dir := os.Getenv(Env); dir != "" {
+		return New(dir)
+	}
+	return "/", nil
+}
+
+// Join returns a path below the root.
+func (r Root) Join(elem ...string) string {
+	return filepath.Join(append([]string{string(r)}, elem...)...)
+}
+
+// Configuration and durable state.
+
+// Etc is the folder of the configuration (policy.d and so on).
+func (r Root) Etc() string { return r.Join("etc/qubes") }
+
+// State is the folder of the durable state: appvms/NAME, vm-templates/NAME.
+func (r Root) State() string { return r.Join("var/lib/qubes") }
+
+// Log is the folder of log files.
+func (r Root) Log() string { return r.Join("var/log/qubes") }
+
+// Cache is the folder of what can be built again (template trees).
+func (r Root) Cache() string { return r.Join("var/cache/cubicle") }
+
+// Volatile state, gone with the last process of the system.
+
+// Run is the folder of sockets at upstream's own places.
+func (r Root) Run() string { return r.Join("run") }
+
+// RunQubes is the folder of the qrexec sockets and of our own sockets.
+func (r Root) RunQubes() string { return r.Join("run/qubes") }
+
+// Qubesd is the Admin API's socket.
+func (r Root) Qubesd() string { return r.Join("run/qubesd.sock") }
+
+// Router is the socket on which qubesd waits for qrexecd
+// (package daemon/qrexec/control).
+func (r Root) Router() string { return r.Join("run/qubes/router.sock") }
+
+// Broker is the socket on which qrexecd hands channel ends to dom0's own
+// programs (vchan.Link with Domain 0).
+func (r Root) Broker() string { return r.Join("run/qubes/vchan-broker.sock") }
+
+// Links is the folder that holds one folder a qube, each with LinkSocket in
+// it; the qube's folder is bound read-only into the sandbox.
+func (r Root) Links() string { return r.Join("run/qubes/links") }
+
+// LinkSocket is the name of a qube's link socket in its folder.
+const LinkSocket = "link.sock"
+
+// Vchan is the folder of upstream-named vchan sockets (VCHAN_SOCKET_DIR).
+func (r Root) Vchan() string { return r.Join("run/vchan") }
+
+// Machines is the folder in which an engine keeps what a running qube needs
+// (bundle, mount points).
+func (r Root) Machines() string { return r.Join("run/qubes/machines") }
+
+// SystemBus is the socket of the bus that `cubicle up` starts.
+func (r Root) SystemBus() string { return r.Join("run/dbus/system_bus_socket") }
