@@ -1,0 +1,82 @@
+# Cubicle: build, run and test. `make run` shows the desktop, `make test`
+# passes the tests; both install what they need on Debian 12.
+
+SHELL := /bin/bash
+
+# A Go of at least 1.21; it fetches the version that go.mod names.
+GO := $(shell for go in go /usr/local/go/bin/go /usr/lib/go-1.23/bin/go; do \
+	case "$$($$go env GOVERSION 2>/dev/null)" in ""|go1.[0-9]|go1.[0-9].*|go1.1[0-9]*|go1.20*) ;; *) echo $$go; break ;; esac; done)
+
+# One flag set for everything: another one would compile Fyne once more.
+# x11: dom0's desktop is X11, so GLFW needs no Wayland.
+export GOFLAGS := -buildvcs=false -tags=x11,no_emoji,migrated_fynedo
+export GOTOOLCHAIN := auto
+
+bin := $(CURDIR)/bin
+
+# Programs with cgo (Fyne), programs without, and names that a program goes
+# by as well.
+gui_programs := qube-manager
+programs := cubicle qubesd qrexecd qubes-guid qvm qrexec
+qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-run qvm-prefs qvm-remove
+qrexec_names := qrexec-client
+
+.PHONY: help setup build go-build runsc run test lint bench clean
+
+help:
+	@echo "make run     the desktop of coloured qubes (installs what it needs)"
+	@echo "make test    all tests (installs what they need)"
+	@echo "make build   every program into bin/"
+	@echo "make lint    gofmt, go vet, staticcheck"
+	@echo "make bench   benchmarks"
+	@echo "make clean   remove bin/"
+
+setup:
+	@.ci/setup build run
+
+build: setup
+	@$(MAKE) --no-print-directory go-build runsc
+
+go-build:
+	@[ -n "$(GO)" ] || { echo "no Go of at least 1.21 was found; make setup installs one" >&2; exit 1; }
+	@mkdir -p $(bin)
+	@echo "building (the first time takes some minutes: Fyne is compiled with its C parts)"
+	@$(GO) build -o $(bin)/ $(addprefix ./cmd/,$(gui_programs))
+	@CGO_ENABLED=0 $(GO) build -o $(bin)/ $(addprefix ./cmd/,$(programs))
+	@mkdir -p $(bin)/agent
+	@CGO_ENABLED=0 $(GO) build -o $(bin)/agent/ ./cmd/qubes-agent
+	@for name in $(qvm_names); do ln -sf qvm $(bin)/$$name; done
+	@for name in $(qrexec_names); do ln -sf qrexec $(bin)/$$name; done
+
+# gVisor's runtime: Debian 12's own is too old for shared memory, so it is
+# built from its pinned module, and static because it starts itself again
+# inside an empty root.
+runsc: $(bin)/runsc
+$(bin)/runsc: assets/runsc/go.mod assets/runsc/go.sum
+	@echo "building runsc (once, about two minutes)"
+	@mkdir -p $(bin)
+	@cd assets/runsc && CGO_ENABLED=0 $(GO) build -o $@ gvisor.dev/gvisor/runsc
+	@touch $@
+
+run: build
+	@$(bin)/cubicle up
+
+test: setup
+	@.ci/setup test
+	@$(MAKE) --no-print-directory go-build runsc lint
+	$(GO) test -timeout 20m ./...
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt wants to change:"; echo "$$unformatted"; exit 1; fi
+	@$(GO) vet ./...
+	@$(GO) build -modfile=.ci/tools/go.mod -o $(bin)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
+	@$(bin)/tools/staticcheck ./...
+
+bench: setup
+	@.ci/setup test
+	@$(MAKE) --no-print-directory go-build runsc
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
+
+clean:
+	rm -rf $(bin)
