@@ -1,0 +1,84 @@
+// Command qubes-agent is everything that runs inside a qube. Which of its
+// programs it is, the name it was called by or its first argument tells.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
+
+	pid1 "cubicle/agents/init"
+	"cubicle/agents/link"
+)
+
+type commands struct {
+	Debug bool `help:"Log details." env:"CUBICLE_DEBUG"`
+
+	Init initCmd `cmd:"" help:"Be the first process of a sandbox qube."`
+	Link linkCmd `cmd:"" help:"Share the link to dom0 among the qube's agents."`
+}
+
+type initCmd struct{}
+
+func (initCmd) Run(log *slog.Logger) error { return pid1.Run(log) }
+
+type linkCmd struct {
+	Upstream string `help:"Socket of qrexecd." default:"${upstream}"`
+	Local    string `help:"Socket for the agents." default:"${local}"`
+}
+
+func (c linkCmd) Run(ctx context.Context, log *slog.Logger) error {
+	r := link.Relay{Upstream: c.Upstream, Local: c.Local, Log: log}
+	return ended(ctx, r.Run(ctx))
+}
+
+// ended is nil when a program stopped because it was asked to.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// byName tells which arguments stand for a name of the binary.
+func byName(argv0 string) []string {
+	switch filepath.Base(argv0) {
+	case "init":
+		return []string{"init"}
+	case "qubes-gui":
+		return []string{"gui"}
+	}
+	return nil
+}
+
+func main() {
+	args := append(byName(os.Args[0]), os.Args[1:]...)
+	var cli commands
+	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."), kong.UsageOnError(),
+		kong.Vars{"upstream": link.Upstream, "local": link.Local})
+	k, err := parser.Parse(args)
+	parser.FatalIfErrorf(err)
+
+	level := slog.LevelInfo
+	if cli.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("agent", k.Selected().Name)
+	ctx, stop := context.Background(), func() {}
+	if k.Selected().Name != "init" { // which reads signals itself
+		ctx, stop = signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	k.Bind(log)
+	err = k.Run()
+	stop()
+	if err != nil {
+		log.Error("failed", "err", err)
+		os.Exit(1)
+	}
+}
