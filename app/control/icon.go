@@ -1,0 +1,35 @@
+package control
+
+import (
+	"fyne.io/fyne/v2"
+	fynetheme "fyne.io/fyne/v2/theme"
+
+	"cubicle/assets"
+	"cubicle/theme"
+	"cubicle/theme/label"
+)
+
+// Icon is one of our drawings in the foreground colour of its place.
+func Icon(name string) fyne.Resource {
+	svg, err := assets.Icon(name)
+	if err != nil {
+		// A name that is not embedded is a mistake of the caller's: show the
+		// theme's broken-image sign rather than nothing.
+		return fynetheme.BrokenImageIcon()
+	}
+	return fynetheme.NewThemedResource(fyne.NewStaticResource(name+".svg", svg))
+}
+
+// ColorIcon is one of our drawings in a colour of the theme.
+func ColorIcon(name string, ink fyne.ThemeColorName) fyne.Resource {
+	return fynetheme.NewColoredResource(Icon(name), ink)
+}
+
+// LabelIcon is a label's shape and colour, with a ring where the colour
+// would vanish on the background of the current variant.
+func LabelIcon(shape label.Shape, rgb uint32, variant fyne.ThemeVariant) fyne.Resource {
+	ground := theme.New().Ground(variant)
+	c := label.RGB(rgb)
+	name := "label-" + shape.String() + "-" + label.Hex(c)[1:] + "-" + label.Hex(ground)[1:] + ".svg"
+	return fyne.NewStaticResource(name, label.Icon(shape, c, ground))
+}
