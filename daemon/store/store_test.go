@@ -1,0 +1,189 @@
+package store
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"cubicle/daemon/qube"
+)
+
+func record(name string) Record {
+	return Record{
+		Name: qube.Name(name), UUID: qube.NewUUID(), QID: 3, Class: qube.AppVM,
+		Properties: map[string]string{"label": "blue", "template": "debian-12", "memory": "300", "autostart": "True"},
+		Features:   map[string]string{"menu-items": "xterm.desktop", "gui": ""},
+		Tags:       []string{"created-by-dom0"},
+		Volumes:    map[string]Volume{"private": {Size: 3 << 30}},
+	}
+}
+
+func open(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestWhatWasSavedIsLoaded(t *testing.T) {
+	s := open(t)
+	want := record("work")
+	if err := s.Save(want); err != nil {
+		t.Fatal(err)
+	}
+	sys, _, _, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys.Properties["default_template"] = "debian-12"
+	sys.Admin.Features["x-note"] = "a"
+	if err := s.SaveSystem(sys); err != nil {
+		t.Fatal(err)
+	}
+	sys2, records, broken, err := s.Load()
+	if err != nil || len(broken) != 0 || len(records) != 1 {
+		t.Fatal(records, broken, err)
+	}
+	if d := cmp.Diff(want, records[0], cmpopts.IgnoreUnexported(Record{})); d != "" {
+		t.Error(d)
+	}
+	if sys2.Properties["default_template"] != "debian-12" || sys2.Admin.Features["x-note"] != "a" {
+		t.Error(sys2)
+	}
+	raw, _ := os.ReadFile(s.path(qube.AppVM, "work", qubeFile))
+	if !strings.Contains(string(raw), "memory = 300\n") || !strings.Contains(string(raw), "autostart = true\n") {
+		t.Errorf("values have lost their types:\n%s", raw)
+	}
+}
+
+func TestUnknownKeysSurviveAChange(t *testing.T) {
+	s := open(t)
+	r := record("work")
+	if err := s.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	path := s.path(qube.AppVM, "work", qubeFile)
+	raw, _ := os.ReadFile(path)
+	text := strings.Replace(string(raw), "[properties]", "[properties]\nfuture_property = 7", 1) + "\n[future]\nkey = [1, 2]\n"
+	text = strings.Replace(text, "[volumes.private]", "[volumes.private]\nencrypted = true", 1)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.load(qube.AppVM, "work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Properties["memory"] = "500"
+	delete(got.Properties, "autostart")
+	if err := s.Save(got); err != nil {
+		t.Fatal(err)
+	}
+	raw, _ = os.ReadFile(path)
+	for _, want := range []string{"future_property = 7", "[future]", "key = [1, 2]", "encrypted = true", "memory = 500"} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("%q is gone:\n%s", want, raw)
+		}
+	}
+	if strings.Contains(string(raw), "autostart") {
+		t.Errorf("a reset property stayed:\n%s", raw)
+	}
+}
+
+func TestADamagedFileBreaksItsOwnQubeOnly(t *testing.T) {
+	s := open(t)
+	for _, n := range []string{"good", "bad1", "bad2", "bad3", "bad4"} {
+		r := record(n)
+		if err := s.Save(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := func(n qube.Name) string { return s.path(qube.AppVM, n, qubeFile) }
+	whole, _ := os.ReadFile(path("good"))
+	damage := map[qube.Name]string{
+		"bad1": "uuid = \"x",
+		"bad2": "",
+		"bad3": strings.Replace(string(whole), "memory = 300", "memory = -3", 1),
+		"bad4": strings.Replace(string(whole), "AppVM", "TemplateVM", 1),
+	}
+	for n, text := range damage {
+		if err := os.WriteFile(path(n), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	os.Mkdir(filepath.Join(s.dir, "appvms", "empty-folder"), 0o700)
+	_, records, broken, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 1 || records[0].Name != "good" || len(broken) != len(damage) {
+		t.Errorf("%d good, %v", len(records), broken)
+	}
+	for _, b := range broken {
+		if b.Err == nil || !strings.Contains(b.Err.Error(), string(b.Name)) {
+			t.Errorf("%s: %v does not name the file", b.Name, b.Err)
+		}
+	}
+}
+
+// A crash may come between any two steps of a write; what remains on disk
+// then is a temporary file beside the old text.
+func TestAnInterruptedWriteLeavesTheOldText(t *testing.T) {
+	s := open(t)
+	r := record("work")
+	if err := s.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	whole, _ := os.ReadFile(s.path(qube.AppVM, "work", qubeFile))
+	for cut := range len(whole) {
+		if err := os.WriteFile(s.path(qube.AppVM, "work", ".qube.toml.123"), whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.load(qube.AppVM, "work")
+		if err != nil || got.QID != r.QID {
+			t.Fatalf("after %d bytes: %v", cut, err)
+		}
+	}
+	// A write that fails leaves the old text and no temporary file.
+	dir := s.path(qube.AppVM, "work")
+	if err := write(filepath.Join(dir, "missing", "x"), nil); err == nil {
+		t.Error("a write into a missing folder succeeded")
+	}
+	os.Remove(filepath.Join(dir, ".qube.toml.123"))
+	if err := s.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := os.ReadDir(dir)
+	if len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	raw, _ := record("work").encode()
+	f.Add(string(raw))
+	f.Add("uuid = 1")
+	f.Add("[properties]\nmemory = [1]")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := decode("work", qube.AppVM, []byte(text))
+		if err != nil {
+			return
+		}
+		again, err := r.encode()
+		if err != nil {
+			t.Fatalf("cannot write what was read: %v", err)
+		}
+		r2, err := decode("work", qube.AppVM, again)
+		if err != nil {
+			t.Fatalf("cannot read what was written: %v\n%s", err, again)
+		}
+		if d := cmp.Diff(r, r2, cmpopts.IgnoreUnexported(Record{}), cmpopts.EquateEmpty()); d != "" {
+			t.Error(d)
+		}
+	})
+}
