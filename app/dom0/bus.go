@@ -1,0 +1,305 @@
+package dom0
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cubicle/daemon/bus/client"
+	"cubicle/daemon/paths"
+)
+
+// Address is the bus of the system below the root folder that CUBICLE_ROOT
+// names (daemon/bus/client.Address).
+func Address() (string, error) {
+	root, err := paths.FromEnv()
+	if err != nil {
+		return "", err
+	}
+	return client.Address(root), nil
+}
+
+// Bus is the Client that speaks to the daemon over D-Bus. It looks for the
+// daemon for as long as it lives.
+type Bus struct {
+	*feed
+	address string
+	stop    context.CancelFunc
+	done    chan struct{}
+	ready   chan struct{} // closed once conn is set
+	conn    *client.Client
+}
+
+var _ Client = (*Bus)(nil)
+
+// Connect returns at once; the first snapshots say Connecting until the
+// daemon answers. Close ends it.
+func Connect(address string) *Bus {
+	ctx, stop := context.WithCancel(context.Background())
+	b := &Bus{
+		feed:    newFeed(wallClock),
+		address: address,
+		stop:    stop,
+		done:    make(chan struct{}),
+		ready:   make(chan struct{}),
+	}
+	go b.run(ctx)
+	return b
+}
+
+// Close ends the connection; the last snapshot stays.
+func (b *Bus) Close() error {
+	b.stop()
+	<-b.done
+	return nil
+}
+
+// patience is how long the daemon may take before its absence is worth a
+// sentence, batchQuiet and batchMax bound how long events are gathered.
+const (
+	patience   = 700 * time.Millisecond
+	batchQuiet = 2 * time.Millisecond
+	batchMax   = 40 * time.Millisecond
+)
+
+func (b *Bus) run(ctx context.Context) {
+	defer close(b.done)
+	busSilent := time.AfterFunc(patience, func() {
+		b.complain(fmt.Sprintf("Nothing answers on the bus at %s.", b.address))
+	})
+	conn, err := client.Connect(ctx, b.address)
+	busSilent.Stop()
+	if err != nil {
+		return // closed before the bus was there
+	}
+	defer conn.Close()
+	b.conn = conn
+	close(b.ready)
+
+	daemonSilent := time.AfterFunc(patience, func() {
+		b.complain("The bus is there, but qubesd is not running on it.")
+	})
+	defer daemonSilent.Stop()
+	events := conn.Watch(ctx)
+	for e := range events {
+		batch := gather(e, events)
+		b.change(func() weight {
+			w := nothing
+			for _, e := range batch {
+				w = max(w, b.apply(e))
+			}
+			return w
+		})
+	}
+}
+
+// gather adds to first what follows close behind it, so that a burst of
+// events makes one snapshot.
+func gather(first client.Event, events <-chan client.Event) []client.Event {
+	batch := []client.Event{first}
+	quiet, full := time.NewTimer(batchQuiet), time.NewTimer(batchMax)
+	defer quiet.Stop()
+	defer full.Stop()
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, e)
+			quiet.Reset(batchQuiet)
+		case <-quiet.C:
+			return batch
+		case <-full.C:
+			return batch
+		}
+	}
+}
+
+// complain explains a link that is not there; one that came meanwhile wins.
+func (b *Bus) complain(why string) {
+	b.change(func() weight {
+		if b.state.Link != Connecting {
+			return nothing
+		}
+		b.state.Problem = why
+		return important
+	})
+}
+
+// apply takes one event into the state; the caller is inside change.
+func (b *Bus) apply(e client.Event) weight {
+	switch e := e.(type) {
+	case client.Connected:
+		b.clear()
+		s := e.Snapshot
+		b.state.Link = Connected
+		b.state.DefaultTemplate, b.state.DefaultEngine = s.DefaultTemplate, s.DefaultEngine
+		b.state.Engines = engines(s.Engines)
+		b.setLabels(s.Labels)
+		for _, q := range s.Qubes {
+			b.putQube(fromQube(q))
+		}
+		for _, id := range sortedJobs(s.Jobs) {
+			b.putJob(fromJob(s.Jobs[id]))
+		}
+		return important
+	case client.Lost:
+		b.state.Link = Lost
+		b.state.Problem = "The connection to qubesd was lost."
+		if e.Err != nil {
+			b.state.Problem = fmt.Sprintf("The connection to qubesd was lost: %v.", e.Err)
+		}
+		return important
+	case client.QubeAdded:
+		return b.putQube(fromQube(e.Qube))
+	case client.QubeChanged:
+		return b.putQube(fromQube(e.Qube))
+	case client.QubeRemoved:
+		delete(b.qubes, QubeID(e.Qube.UUID))
+		return important
+	case client.JobAdded:
+		return b.putJob(fromJob(e.Job))
+	case client.JobChanged:
+		return b.putJob(fromJob(e.Job))
+	case client.JobRemoved:
+		b.dropJob(jobID(e.Job.ID))
+		return important
+	case client.LabelsChanged:
+		b.setLabels(e.Labels)
+		return important
+	case client.DefaultsChanged:
+		b.state.DefaultTemplate, b.state.DefaultEngine = e.Template, e.Engine
+		b.state.Engines = engines(e.Engines)
+		return important
+	}
+	return nothing
+}
+
+func (b *Bus) setLabels(list []client.Label) {
+	clear(b.labels)
+	for _, l := range list {
+		b.labels[l.Name] = Label{Name: l.Name, Index: int(l.Index), Color: l.Color}
+	}
+}
+
+// daemon is the connection, waiting for the bus if it is not there yet.
+func (b *Bus) daemon(ctx context.Context) (*client.Client, error) {
+	select {
+	case <-b.ready:
+		return b.conn, nil
+	case <-time.After(patience):
+		return nil, fmt.Errorf("nothing answers on the bus at %s", b.address)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// act runs an action that starts a job.
+func (b *Bus) act(ctx context.Context, op, subject string, call func(*client.Client) (uint64, error)) (JobID, error) {
+	conn, err := b.daemon(ctx)
+	if err != nil {
+		return "", refusal(op, subject, err)
+	}
+	id, err := call(conn)
+	if err != nil {
+		return "", refusal(op, subject, err)
+	}
+	return jobID(id), nil
+}
+
+func refusal(op, subject string, err error) error {
+	e := &Error{Op: op, Subject: subject, Name: client.ErrorName(err), Reason: err.Error(), Err: err}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Reason = "qubesd did not answer in time"
+	case errors.Is(err, context.Canceled):
+		e.Reason = "it was called off"
+	}
+	return e
+}
+
+// called is the qube's name for messages.
+func (b *Bus) called(id QubeID) string {
+	if q, ok := b.Snapshot().ByID(id); ok {
+		return q.Name
+	}
+	return string(id)
+}
+
+// Create implements Client.
+func (b *Bus) Create(ctx context.Context, w NewQube) (JobID, error) {
+	return b.act(ctx, "create", string(w.Name), func(c *client.Client) (uint64, error) {
+		properties := map[string]string{}
+		if w.Template != "" {
+			properties["template"] = w.Template
+		}
+		return c.CreateQube(ctx, string(w.Name), string(w.Class), w.Label, properties)
+	})
+}
+
+// Clone implements Client.
+func (b *Bus) Clone(ctx context.Context, id QubeID, name Name) (JobID, error) {
+	return b.act(ctx, "clone", b.called(id), func(c *client.Client) (uint64, error) { return c.Clone(ctx, string(id), string(name)) })
+}
+
+// Remove implements Client.
+func (b *Bus) Remove(ctx context.Context, id QubeID) (JobID, error) {
+	return b.act(ctx, "remove", b.called(id), func(c *client.Client) (uint64, error) { return c.Remove(ctx, string(id)) })
+}
+
+// Start implements Client.
+func (b *Bus) Start(ctx context.Context, id QubeID) (JobID, error) {
+	return b.act(ctx, "start", b.called(id), func(c *client.Client) (uint64, error) { return c.Start(ctx, string(id)) })
+}
+
+// Shutdown implements Client.
+func (b *Bus) Shutdown(ctx context.Context, id QubeID, force bool) (JobID, error) {
+	return b.act(ctx, "shutdown", b.called(id), func(c *client.Client) (uint64, error) { return c.Shutdown(ctx, string(id), force) })
+}
+
+// Kill implements Client.
+func (b *Bus) Kill(ctx context.Context, id QubeID) (JobID, error) {
+	return b.act(ctx, "kill", b.called(id), func(c *client.Client) (uint64, error) { return c.Kill(ctx, string(id)) })
+}
+
+// Pause implements Client.
+func (b *Bus) Pause(ctx context.Context, id QubeID) (JobID, error) {
+	return b.act(ctx, "pause", b.called(id), func(c *client.Client) (uint64, error) { return c.Pause(ctx, string(id)) })
+}
+
+// Unpause implements Client.
+func (b *Bus) Unpause(ctx context.Context, id QubeID) (JobID, error) {
+	return b.act(ctx, "unpause", b.called(id), func(c *client.Client) (uint64, error) { return c.Unpause(ctx, string(id)) })
+}
+
+// StartApp implements Client.
+func (b *Bus) StartApp(ctx context.Context, id QubeID, app string) (JobID, error) {
+	return b.act(ctx, "app", b.called(id), func(c *client.Client) (uint64, error) { return c.StartApp(ctx, string(id), app) })
+}
+
+// Run implements Client.
+func (b *Bus) Run(ctx context.Context, id QubeID, command, user string) (JobID, error) {
+	return b.act(ctx, "run", b.called(id), func(c *client.Client) (uint64, error) { return c.Run(ctx, string(id), command, user, true) })
+}
+
+// Cancel implements Client.
+func (b *Bus) Cancel(ctx context.Context, id JobID) error {
+	n, err := jobNumber(id)
+	if err != nil {
+		return refusal("cancel", string(id), err)
+	}
+	conn, err := b.daemon(ctx)
+	if err != nil {
+		return refusal("cancel", string(id), err)
+	}
+	if err := conn.Cancel(ctx, n); err != nil {
+		return refusal("cancel", string(id), err)
+	}
+	return nil
+}
+
+// oneLine keeps a text of the daemon's on one line of a table.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
