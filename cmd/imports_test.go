@@ -18,7 +18,7 @@ var leaves = []string{
 	"daemon/qrexec/wire", "daemon/qrexec/control",
 	"daemon/bus/client",
 	"guid/wire", "guid/x11",
-	"theme/label", "assets",
+	"theme/label",
 }
 
 // rules say for a folder which of our packages it may import. The first rule
@@ -30,9 +30,10 @@ var rules = []struct {
 	{"agents/", append([]string{"agents/"}, leaves...)},
 	{"guid/", append([]string{"guid/"}, leaves...)},
 	{"app/dom0/", append([]string{"app/dom0/"}, leaves...)},
-	{"app/", []string{"app/", "theme/", "assets"}},
-	{"theme/", []string{"theme/", "assets"}},
-	{"daemon/", append([]string{"daemon/"}, leaves...)},
+	{"app/", []string{"app/", "theme/", "assets/"}},
+	{"theme/", []string{"theme/", "assets/"}},
+	{"assets/", []string{"assets/"}},
+	{"daemon/", append([]string{"daemon/", "assets/"}, leaves...)},
 }
 
 // foreign says which folders alone may import a module from outside.

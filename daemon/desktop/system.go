@@ -1,0 +1,276 @@
+package desktop
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	dbusconf "cubicle/assets/dbus"
+	"cubicle/daemon/bus/client"
+	"cubicle/daemon/launch"
+	"cubicle/daemon/paths"
+)
+
+// What System says on its standard output, a line each.
+const (
+	saysFolders = "folders" // the desktop user's folder exists
+	saysReady   = "ready"   // bus, qubesd and qrexecd answer
+)
+
+// SystemOptions are the parameters of System.
+type SystemOptions struct {
+	Root     paths.Root
+	Bin      string // folder of our programs
+	Engine   string // default engine; empty: qubesd chooses
+	UserUID  int    // the desktop user
+	UserGID  int
+	UpPID    int           // the process that asked for it
+	Log      *launch.Log   // of the daemons
+	Ready    io.Writer     // gets saysFolders and saysReady
+	Stop     io.Reader     // its end means stop
+	Patience time.Duration // how long qubes may take to shut down before they are killed
+}
+
+// System runs the system's bus, qubesd and qrexecd until ctx ends or Stop
+// does, then shuts the qubes down and removes everything volatile.
+func System(ctx context.Context, o SystemOptions) error {
+	if os.Geteuid() != 0 {
+		return errors.New("this part needs root: start `cubicle up` as root, or as a user who may use sudo")
+	}
+	if err := checkRoot(o.Root); err != nil {
+		return err
+	}
+	f := files{o.Root}
+	if err := makeFolders(f, o.UserUID, o.UserGID); err != nil {
+		return err
+	}
+	lock, err := lockSystem(f, o.UpPID)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		// Any end of the input, an error too, means that nobody needs us.
+		_, _ = io.Copy(io.Discard, o.Stop)
+		cancel()
+	}()
+	if _, err := fmt.Fprintln(o.Ready, saysFolders); err != nil {
+		return err
+	}
+	group := launch.NewGroup(o.Log)
+	defer removeSockets(o.Root)
+	defer group.Stop()
+	if err := startDaemons(ctx, group, f, o); err != nil {
+		return err
+	}
+	// From here on qubes may run, so that they must be ended before the
+	// daemons are; the end of ctx must not cut that short.
+	defer stopQubes(context.WithoutCancel(ctx), o.Root, o.Patience)
+	if _, err := fmt.Fprintln(o.Ready, saysReady); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// makeFolders makes what must exist before the daemons do. Every folder on
+// the way to a qube's files must be passable for other users, because a
+// sandbox's root is one.
+func makeFolders(f files, uid, gid int) error {
+	for _, dir := range []string{f.dir(), filepath.Dir(f.root.SystemBus()), f.root.RunQubes(), f.root.State(), f.root.Log()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	mine := f.user(uid)
+	if err := os.MkdirAll(mine, 0o700); err != nil {
+		return err
+	}
+	return os.Chown(mine, uid, gid)
+}
+
+func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOptions) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("no answer after 30 s"))
+	defer cancel()
+	env := append(os.Environ(), paths.Env+"="+string(o.Root), "DBUS_SYSTEM_BUS_ADDRESS="+client.Address(o.Root))
+	conf, err := dbusconf.SystemBus(client.Address(o.Root), []int{o.UserUID})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(f.busConfig(), []byte(conf), 0o644); err != nil {
+		return err
+	}
+	bus, err := group.Start(launch.Program{
+		Name: "bus", Env: env,
+		Args: []string{"dbus-daemon", "--nofork", "--nopidfile", "--nosyslog", "--config-file=" + f.busConfig()},
+	})
+	if err != nil {
+		return err
+	}
+	if err := bus.WaitFor(ctx, exists(o.Root.SystemBus())); err != nil {
+		return err
+	}
+	router, err := unusedUser()
+	if err != nil {
+		return err
+	}
+	args := []string{filepath.Join(o.Bin, "qubesd"), "--root", string(o.Root),
+		"--agent-dir", filepath.Join(o.Bin, "agent"), "--bin-dir", o.Bin,
+		"--user-uid", strconv.Itoa(o.UserUID), "--group", strconv.Itoa(o.UserGID),
+		"--qrexec-uid", strconv.Itoa(router)}
+	if o.Engine != "" {
+		args = append(args, "--engine", o.Engine)
+	}
+	qubesd, err := group.Start(launch.Program{Name: "qubesd", Args: args, Env: env, Restart: true, Grace: 20 * time.Second})
+	if err != nil {
+		return err
+	}
+	if err := qubesd.WaitFor(ctx, exists(o.Root.Router())); err != nil {
+		return err
+	}
+	qrexecd, err := group.Start(launch.Program{
+		Name: "qrexecd", Env: env, Restart: true,
+		Args: []string{filepath.Join(o.Bin, "qrexecd"), "--root", string(o.Root), "--allow-uid", strconv.Itoa(o.UserUID)},
+		Drop: true, UID: uint32(router), GID: uint32(o.UserGID),
+	})
+	if err != nil {
+		return err
+	}
+	return qrexecd.WaitFor(ctx, exists(o.Root.Broker()))
+}
+
+func exists(path string) func() bool {
+	return func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+}
+
+// unusedUser returns the id under which qrexecd runs: that of the user
+// "qubes" where there is one, else one that nobody has.
+func unusedUser() (int, error) {
+	if u, err := user.Lookup("qubes"); err == nil {
+		return strconv.Atoi(u.Uid)
+	}
+	for uid := 64999; uid > 60000; uid-- { // Debian's range for such ids ends there
+		if _, err := user.LookupId(strconv.Itoa(uid)); errors.As(err, new(user.UnknownUserIdError)) {
+			return uid, nil
+		}
+	}
+	return 0, errors.New("no unused user id between 60000 and 65000 for qrexecd")
+}
+
+// stopQubes asks every running qube to shut down, and kills those that have
+// not within patience.
+func stopQubes(ctx context.Context, root paths.Root, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience+30*time.Second)
+	defer cancel()
+	if err := endAll(ctx, root, patience); err != nil {
+		slog.Error("cannot end the qubes", "error", err)
+	}
+}
+
+func endAll(ctx context.Context, root paths.Root, patience time.Duration) error {
+	c, err := client.Connect(ctx, client.Address(root))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	snapshot, err := c.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards failures
+	var failures []error
+	for _, q := range snapshot.Qubes {
+		if q.XID <= 0 { // dom0, or not running
+			continue
+		}
+		wg.Go(func() {
+			if err := end(ctx, c, q, patience); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failures = append(failures, fmt.Errorf("%s: %w", q.Name, err))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(failures...)
+}
+
+func end(ctx context.Context, c *client.Client, q client.Qube, patience time.Duration) error {
+	gentle, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	job, err := c.Shutdown(gentle, q.UUID, true)
+	if err = wait(gentle, c, job, err); err == nil {
+		return nil
+	}
+	slog.Warn("killing a qube that did not shut down", "qube", q.Name, "error", err)
+	job, err = c.Kill(ctx, q.UUID)
+	return wait(ctx, c, job, err)
+}
+
+// removeSockets removes what the daemons leave in the run folders: names of
+// ours only, since the root may be the real one.
+func removeSockets(root paths.Root) {
+	names := []string{root.Qubesd(), root.Join("run/qubesd.internal.sock"), root.Join("run/qubesd.misc.sock"),
+		root.Router(), root.Broker(), root.SystemBus()}
+	for _, place := range []struct{ dir, pattern string }{
+		{root.RunQubes(), "qrexec.*"},
+		{root.Links(), "*/" + paths.LinkSocket},
+		{root.Vchan(), "vchan.*.sock"},
+	} {
+		found, err := fs.Glob(os.DirFS(place.dir), place.pattern)
+		if err != nil {
+			slog.Warn("cannot look for sockets", "folder", place.dir, "error", err)
+		}
+		for _, name := range found {
+			names = append(names, filepath.Join(place.dir, name))
+		}
+	}
+	for _, name := range names {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			slog.Warn("cannot remove a socket", "error", err)
+		}
+	}
+}
+
+// waitLines reads System's lines from r and tells them through the returned
+// function, which waits for one.
+func waitLines(r io.Reader) func(ctx context.Context, want string) error {
+	lines := make(chan string, 4)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	return func(ctx context.Context, want string) error {
+		for {
+			select {
+			case line, ok := <-lines:
+				if !ok {
+					return errors.New("the system's part ended; its message stands above")
+				}
+				if line == want {
+					return nil
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+}
