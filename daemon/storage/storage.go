@@ -24,8 +24,13 @@ type Spec struct {
 	SaveOnStop  bool  // what was written is kept at an orderly stop
 	Source      VID   // required iff SnapOnStart, in the same pool
 	ReadWrite   bool
-	// Revisions is how many old committed states an origin keeps.
+	// Revisions is how many old committed states an origin keeps. An origin
+	// that keeps none may be written in place: what was written then stays
+	// also without a commit, and nobody can copy the volume while it runs.
 	Revisions int
+	// Foreign says that a VM, an import or a backup may have written the
+	// bytes, of a snapshot those of its source: see Layer.Foreign.
+	Foreign bool
 }
 
 // Format tells what the bytes of an attachment are.
@@ -101,8 +106,9 @@ type Pool interface {
 	// image that Import then takes over without a copy. Recover empties it.
 	ImportDir() string
 
-	// Clone copies the committed state of src (which may be running) to the
-	// new volume dst.
+	// Clone copies the committed state of the origin src to the new origin
+	// dst. src may be running; ErrInUse where it then has no committed state
+	// (Spec.Revisions).
 	Clone(ctx context.Context, dst Spec, src VID) error
 
 	// Start makes the volume ready for one run and tells the engine where it
