@@ -52,7 +52,7 @@ func TestTheBusAdmitsRootAndTheDesktopUserOnly(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("the bus asks for several users' ids, which only root can take")
 	}
-	const desktop, stranger = 1, 2 // daemon and bin: the bus wants users that have a name
+	const desktop, stranger = 1, 2            // daemon and bin: the bus wants users that have a name
 	dir, err := os.MkdirTemp("/tmp", "bus-*") // a short path: it becomes a socket's
 	if err != nil {
 		t.Fatal(err)
