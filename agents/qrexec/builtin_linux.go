@@ -1,0 +1,222 @@
+package qrexec
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cubicle/agents/qrexec/desktop"
+	"cubicle/daemon/qrexec/wire"
+)
+
+// builtin is a service of the agent itself (spec/services.md §3–§5, §8).
+type builtin struct {
+	user string // replaces the command's user when set
+	wait func(*wire.RPC) bool
+	plan func(*agent, *plan, *wire.RPC) error
+}
+
+var builtins = map[string]builtin{
+	"qubes.StartApp":       {wait: always, plan: planStartApp},
+	"qubes.VMShell":        {wait: whenAsked, plan: planShell},
+	"qubes.VMRootShell":    {user: "root", wait: whenAsked, plan: planShell},
+	"qubes.VMExec":         {wait: never, plan: planExec},
+	"qubes.VMExecGUI":      {wait: always, plan: planExec},
+	"qubes.VMRootExec":     {user: "root", wait: never, plan: planExec},
+	"qubes.WaitForSession": {wait: always, plan: planNothing},
+	"qubes.GetAppmenus":    {wait: never, plan: planAppmenus},
+}
+
+func always(*wire.RPC) bool      { return true }
+func never(*wire.RPC) bool       { return false }
+func whenAsked(r *wire.RPC) bool { return r.Argument == "WaitForSession" }
+
+func planShell(_ *agent, p *plan, r *wire.RPC) error {
+	if r.Argument != "" && !whenAsked(r) {
+		return fail(wire.StatusFault, "%s with an argument", r.Service)
+	}
+	p.argv = []string{"/bin/bash"}
+	if !executable(p.argv[0]) {
+		p.argv = []string{"/bin/sh"}
+	}
+	return nil
+}
+
+func planExec(_ *agent, p *plan, r *wire.RPC) error {
+	argv, err := wire.DecodeArgs(r.Argument)
+	if err != nil {
+		return &failure{1, fmt.Errorf("%s: %w", r.Service, err)}
+	}
+	path, ok := findProgram(p, argv[0])
+	if !ok {
+		return fail(wire.StatusNoService, "%s: there is no program %q", r.Service, argv[0])
+	}
+	p.argv = argv
+	p.argv[0] = path
+	return nil
+}
+
+func planNothing(_ *agent, p *plan, _ *wire.RPC) error {
+	p.run = func(context.Context, []string, io.Writer, io.Writer) int { return 0 }
+	return nil
+}
+
+// terminals are tried in order; each takes a program after -e.
+var terminals = []string{"x-terminal-emulator", "xterm", "xfce4-terminal", "konsole", "lxterminal", "urxvt", "st"}
+
+func planStartApp(a *agent, p *plan, r *wire.RPC) error {
+	id := r.Argument
+	if id == "" {
+		return fail(1, "qubes.StartApp without the name of a program")
+	}
+	terminal, hasTerminal := firstProgram(p, terminals)
+	if id == "qubes-run-terminal" {
+		if !hasTerminal {
+			return fail(1, "there is no terminal")
+		}
+		p.argv = []string{terminal}
+		return nil
+	}
+	entry, err := desktop.Find(a.dataDirs(p), id)
+	if err != nil {
+		return &failure{1, err}
+	}
+	if entry == nil {
+		path, ok := findProgram(p, id)
+		if !ok || strings.ContainsRune(id, '/') {
+			return fail(1, "there is no desktop entry and no program %q", id)
+		}
+		p.argv = []string{path}
+		return nil
+	}
+	if entry.TryExec != "" {
+		if _, ok := findProgram(p, entry.TryExec); !ok {
+			return fail(1, "%s: the program %q that it needs is not there", entry.Path, entry.TryExec)
+		}
+	}
+	argv, err := entry.Argv()
+	if err != nil {
+		return &failure{1, err}
+	}
+	path, ok := findProgram(p, argv[0])
+	if !ok {
+		return fail(1, "%s: there is no program %q", entry.Path, argv[0])
+	}
+	argv[0] = path
+	if entry.Terminal {
+		if !hasTerminal {
+			return fail(1, "%s needs a terminal, and there is none", entry.Path)
+		}
+		argv = append([]string{terminal, "-e"}, argv...)
+	}
+	p.argv = argv
+	if fi, err := os.Stat(entry.Dir); entry.Dir != "" && err == nil && fi.IsDir() {
+		p.dir = entry.Dir
+	}
+	return nil
+}
+
+// dataDirs are the XDG data folders of p's user, most important first.
+func (a *agent) dataDirs(p *plan) []string {
+	if a.DataDirs != nil {
+		return a.DataDirs
+	}
+	home := getenv(p.env, "XDG_DATA_HOME")
+	if home == "" {
+		home = filepath.Join(p.user.Home, ".local/share")
+	}
+	dirs := getenv(p.env, "XDG_DATA_DIRS")
+	if dirs == "" {
+		dirs = "/usr/local/share:/usr/share"
+	}
+	return append([]string{home}, splitList(dirs)...)
+}
+
+// planAppmenus lists the menu entries of all data folders
+// (spec/services.md §5).
+func planAppmenus(a *agent, p *plan, _ *wire.RPC) error {
+	dirs := a.dataDirs(p)
+	p.run = func(ctx context.Context, _ []string, stdout, stderr io.Writer) int {
+		out := bufio.NewWriter(stdout)
+		err := desktop.List(dirs, func(id string, lines []string) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for _, line := range lines {
+				if _, err := fmt.Fprintf(out, "%s.desktop:%s\n", id, line); err != nil {
+					return err
+				}
+			}
+			_, err := out.WriteString("\n")
+			return err
+		})
+		if err == nil {
+			err = out.Flush()
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+		return 0
+	}
+	return nil
+}
+
+// findProgram finds name like a shell with the plan's environment would.
+func findProgram(p *plan, name string) (string, bool) {
+	if name == "" {
+		return "", false
+	}
+	if strings.ContainsRune(name, '/') {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(p.dir, name)
+		}
+		return name, executable(name)
+	}
+	for _, dir := range splitList(getenv(p.env, "PATH")) {
+		if path := filepath.Join(dir, name); executable(path) {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+func firstProgram(p *plan, names []string) (string, bool) {
+	for _, name := range names {
+		if path, ok := findProgram(p, name); ok {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+func executable(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular() && unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) == nil
+}
+
+// sessionPoll is how often the file that tells of the session is looked for;
+// one stat costs microseconds.
+const sessionPoll = 20 * time.Millisecond
+
+// waitForSession waits until X and the session bus answer. Like upstream's it
+// has no time limit of its own.
+func (a *agent) waitForSession(ctx context.Context) error {
+	for {
+		if _, err := os.Stat(a.ReadyFile); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(sessionPoll):
+		}
+	}
+}
