@@ -1,0 +1,103 @@
+package core
+
+import (
+	"context"
+	"sync"
+
+	"cubicle/daemon/qube"
+)
+
+// Event tells that something changed. Its name and arguments are upstream's
+// (spec/admin-api.md §7); an event without a name only says that the qube or
+// job looks different in the View.
+type Event struct {
+	Name    string
+	Subject qube.Name // empty for the system
+	Args    []Arg
+	Qube    qube.UUID // whose view changed; empty for the system
+	Job     uint64    // which job changed; 0 for none
+}
+
+// Arg is one argument of an event.
+type Arg struct{ Key, Value string }
+
+// maxWaiting is how many events may wait for one slow reader before its
+// subscription is ended.
+const maxWaiting = 100_000
+
+// Subscription delivers events to one reader.
+type Subscription struct {
+	hub  *hub
+	mu   sync.Mutex
+	list []Event
+	over bool
+	wake chan struct{} // capacity 1
+}
+
+// Next waits for events and returns all that wait, oldest first. It returns
+// an error when the context ends, and General when the reader was too slow.
+func (s *Subscription) Next(ctx context.Context) ([]Event, error) {
+	for {
+		s.mu.Lock()
+		list, over := s.list, s.over
+		s.list = nil
+		s.mu.Unlock()
+		if over {
+			return nil, Failf(General, "the reader of events is too slow")
+		}
+		if len(list) > 0 {
+			return list, nil
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	delete(s.hub.subs, s)
+}
+
+func (s *Subscription) push(events []Event) {
+	s.mu.Lock()
+	if len(s.list)+len(events) > maxWaiting {
+		s.list, s.over = nil, true
+	} else {
+		s.list = append(s.list, events...)
+	}
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hub passes events to the subscriptions.
+type hub struct {
+	mu   sync.Mutex
+	subs map[*Subscription]struct{}
+}
+
+func (h *hub) subscribe() *Subscription {
+	s := &Subscription{hub: h, wake: make(chan struct{}, 1)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subs[s] = struct{}{}
+	return s
+}
+
+func (h *hub) send(events []Event) {
+	if len(events) == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subs {
+		s.push(events)
+	}
+}

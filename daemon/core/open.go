@@ -1,0 +1,283 @@
+package core
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"cubicle/daemon/engine"
+	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/qube"
+	"cubicle/daemon/storage"
+	"cubicle/daemon/store"
+)
+
+// Open loads the state, finds the machines that run already, cleans up after
+// those that do not, and follows everything from then on.
+func Open(ctx context.Context, cfg Config) (*Core, error) {
+	if len(cfg.Engines) == 0 || len(cfg.Pools) == 0 {
+		return nil, errors.New("an engine and a pool are needed")
+	}
+	c := &Core{
+		cfg: cfg, log: cfg.Log, clock: cfg.Clock,
+		engines: map[string]engine.Engine{},
+		pools:   map[string]storage.Pool{},
+		hub:     hub{subs: map[*Subscription]struct{}{}},
+		runs:    map[qube.UUID]*run{},
+		starts:  map[qube.UUID]context.CancelCauseFunc{},
+		locks:   map[qube.UUID]chan struct{}{},
+		jobs:    map[uint64]*task{},
+		wake:    make(chan struct{}, 1),
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	v := &View{
+		qubes: map[qube.UUID]*entry{}, names: map[qube.Name]*entry{}, jobs: map[uint64]Job{},
+		facts: map[string]string{"default_pool": cfg.Pools[0].Name(), "default_engine": cfg.Engines[0].Name()},
+	}
+	for _, p := range cfg.Pools {
+		c.pools[p.Name()] = p
+	}
+	for _, e := range cfg.Engines {
+		c.engines[e.Name()] = e
+		v.engines = append(v.engines, EngineInfo{e.Name(), e.Capabilities()})
+	}
+	if cfg.DefaultEngine != "" {
+		if _, ok := c.engines[cfg.DefaultEngine]; !ok {
+			return nil, fmt.Errorf("there is no engine %q", cfg.DefaultEngine)
+		}
+		v.facts["default_engine"] = cfg.DefaultEngine
+	}
+	halfDone, err := c.load(v)
+	if err != nil {
+		return nil, err
+	}
+	c.view.Store(v)
+
+	// Agents and engines may speak before all runs are known; they are
+	// followed after that, so that nothing is missed.
+	if err := c.adopt(ctx); err != nil {
+		return nil, err
+	}
+	for _, rec := range halfDone {
+		if err := c.removeRemains(ctx, rec); err != nil {
+			c.log.Error("remove what is left of a qube", "qube", string(rec.Name), "error", err)
+		}
+	}
+	for _, e := range cfg.Engines {
+		c.spawn(func() { c.followEngine(e) })
+	}
+	c.spawn(c.followAgents)
+	c.spawn(c.pollStats)
+	for _, q := range v.Qubes() {
+		c.spawn(func() { c.measure(c.life, q.UUID()) })
+	}
+	return c, nil
+}
+
+// load fills a View from the store and returns the qubes whose creation or
+// removal was interrupted.
+func (c *Core) load(v *View) (halfDone []store.Record, err error) {
+	system, records, broken, err := c.cfg.Store.Load()
+	if err != nil {
+		return nil, err
+	}
+	v.system = system
+	v.dom0 = &entry{rec: system.Admin, state: qube.Running, xid: 0}
+	for _, rec := range records {
+		if rec.Pending != "" {
+			halfDone = append(halfDone, rec)
+			continue
+		}
+		e := &entry{rec: rec, state: qube.Halted, xid: -1}
+		if other, ok := v.qubes[rec.UUID]; ok {
+			broken = append(broken, store.Broken{Name: rec.Name, Class: rec.Class,
+				Err: fmt.Errorf("it has the same uuid as %s", other.rec.Name)})
+			continue
+		}
+		if _, ok := v.names[rec.Name]; ok {
+			c.log.Error("two qubes have one name; the second is ignored", "qube", string(rec.Name))
+			continue
+		}
+		v.qubes[rec.UUID], v.names[rec.Name] = e, e
+	}
+	for _, b := range broken {
+		c.log.Error("a qube is broken", "qube", string(b.Name), "error", b.Err)
+		if _, ok := v.names[b.Name]; ok {
+			continue
+		}
+		rec := store.Record{Name: b.Name, UUID: qube.NewUUID(), Class: b.Class}.Clone()
+		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: b.Err.Error()}
+		v.qubes[rec.UUID], v.names[rec.Name] = e, e
+	}
+	for _, e := range v.qubes {
+		q := Qube{v, e}
+		if e.broken != "" || e.rec.Class != qube.AppVM {
+			continue
+		}
+		t, ok := v.Named(q.TemplateName())
+		if !ok || t.Class() != qube.TemplateVM || t.e.broken != "" {
+			e.state, e.broken = qube.NA, fmt.Sprintf(noTemplate+"%q does not exist or is broken", q.TemplateName())
+		}
+	}
+	return halfDone, nil
+}
+
+// adopt finds the machines that run already and frees what is left of those
+// that do not.
+func (c *Core) adopt(ctx context.Context) error {
+	known, err := c.loadFacts()
+	if err != nil {
+		return fmt.Errorf("load the facts about running qubes: %w", err)
+	}
+	states := map[qube.UUID]engine.MachineState{}
+	for _, e := range c.cfg.Engines {
+		found, err := e.Running(ctx)
+		if err != nil {
+			return fmt.Errorf("find the machines that %s runs: %w", e.Name(), err)
+		}
+		for _, m := range found {
+			id := qube.UUID(m.UUID)
+			f, ok := known[id]
+			if _, exists := c.View().Lookup(id); !ok || !exists || f.Engine != e.Name() {
+				c.log.Warn("a machine of no qube runs; it is ended", "engine", e.Name(), "uuid", m.UUID)
+				if err := errors.Join(e.Kill(ctx, m.UUID), e.Release(ctx, m.UUID)); err != nil {
+					c.log.Error("end a stray machine", "uuid", m.UUID, "error", err)
+				}
+				continue
+			}
+			states[id] = m.State
+			c.runs[id] = newRun(f, e)
+		}
+	}
+	running := map[string][]storage.VID{}
+	for id := range states {
+		for _, v := range known[id].Volumes {
+			running[v.Pool] = append(running[v.Pool], v.Spec.VID)
+		}
+	}
+	for id, f := range known {
+		if _, ok := states[id]; ok {
+			c.lastDom = max(c.lastDom, f.Domain)
+			continue
+		}
+		// Its machine ended while nobody looked: its engine may hold mounts.
+		if e, ok := c.engines[f.Engine]; ok {
+			if err := e.Release(ctx, string(id)); err != nil {
+				c.log.Error("release a machine that ended", "uuid", string(id), "error", err)
+			}
+		}
+		if err := errors.Join(os.RemoveAll(c.linkDir(f.Domain)), c.dropFacts(id)); err != nil {
+			c.log.Error("forget a machine that ended", "uuid", string(id), "error", err)
+		}
+	}
+	for _, p := range c.cfg.Pools {
+		if err := p.Recover(ctx, running[p.Name()]); err != nil {
+			return fmt.Errorf("recover pool %s: %w", p.Name(), err)
+		}
+	}
+	for id, state := range states {
+		r := c.runs[id]
+		c.must(func(t *tx) {
+			e := t.edit(id)
+			e.state, e.xid, e.engine, e.started = qube.Transient, int(r.facts.Domain), r.facts.Engine, r.facts.Started
+			if state == engine.Suspended {
+				e.state = qube.Paused
+			}
+		})
+		c.spawn(func() { c.reannounce(id, r) })
+	}
+	return nil
+}
+
+// reannounce tells qrexecd of a machine that ran before us.
+func (c *Core) reannounce(id qube.UUID, r *run) {
+	q, err := c.find(id)
+	if err != nil {
+		return
+	}
+	err = c.cfg.Router.Up(c.life, control.Qube{
+		Domain: r.facts.Domain, Name: string(q.Name()), UUID: string(id),
+		DefaultUser: q.Property("default_user"), LinkDir: c.linkDir(r.facts.Domain),
+	})
+	if err != nil && c.life.Err() == nil {
+		c.log.Error("open the link of a running qube again", "qube", string(q.Name()), "error", err)
+	}
+}
+
+// followAgents deals with what qrexecd tells.
+func (c *Core) followAgents() {
+	for {
+		select {
+		case ev, ok := <-c.cfg.Router.Agents():
+			if !ok {
+				return
+			}
+			c.agentEvent(ev)
+		case <-c.life.Done():
+			return
+		}
+	}
+}
+
+func (c *Core) agentEvent(ev AgentEvent) {
+	c.mu.Lock()
+	var id qube.UUID
+	var r *run
+	for i, o := range c.runs {
+		if o.facts.Domain == ev.Domain {
+			id, r = i, o
+		}
+	}
+	_, starting := c.starts[id]
+	if r != nil && ev.Ready {
+		select {
+		case <-r.ready:
+		default:
+			close(r.ready)
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case r == nil || starting: // the start itself waits for the hello
+	case ev.Ready:
+		c.swing(id, qube.Transient, qube.Running, "domain-start")
+	default:
+		c.swing(id, qube.Running, qube.Transient, "")
+	}
+}
+
+// removeRemains deletes what an interrupted creation or removal left.
+func (c *Core) removeRemains(ctx context.Context, rec store.Record) error {
+	q := Qube{c.View(), &entry{rec: rec}}
+	if err := c.removeVolumes(ctx, q); err != nil {
+		return err
+	}
+	return c.cfg.Store.Remove(rec.Class, rec.Name)
+}
+
+// Autostart starts the qubes that shall start with the system; a restart of
+// the daemon alone does not start them again.
+func (c *Core) Autostart() error {
+	f, err := os.OpenFile(filepath.Join(c.cfg.Runs, "autostarted"), os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("autostart: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("autostart: %w", err)
+	}
+	for _, q := range c.View().Qubes() {
+		if q.Property("autostart") != "True" || !q.isDown() {
+			continue
+		}
+		if _, err := c.Start(q.UUID()); err != nil {
+			c.log.Error("autostart", "qube", string(q.Name()), "error", err)
+		}
+	}
+	return nil
+}

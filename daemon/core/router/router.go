@@ -1,0 +1,244 @@
+// Package router is qubesd's end of the conversation with qrexecd
+// (package daemon/qrexec/control). It listens on paths.Root.Router; qrexecd
+// may come and go, and is told about all running qubes each time it comes.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/core"
+	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/vchan"
+)
+
+// Router implements core.Router.
+type Router struct {
+	log      *slog.Logger
+	listener *net.UnixListener
+	allowed  map[uint32]bool
+	agents   chan core.AgentEvent
+	done     chan struct{}
+	once     sync.Once // closes done
+	work     sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	conn   *control.Conn
+	stream net.Conn
+	up     map[vchan.Domain]*link
+}
+
+// link is a qube that qrexecd was, or will be, told of.
+type link struct {
+	qube   control.Qube
+	listen chan error // capacity 1: the first answer
+}
+
+var _ core.Router = (*Router)(nil)
+
+// Listen serves qrexecd on a socket that exists already; peers must have one
+// of the user ids.
+func Listen(l *net.UnixListener, uids []int, log *slog.Logger) *Router {
+	r := &Router{
+		log: log, listener: l, allowed: map[uint32]bool{},
+		agents: make(chan core.AgentEvent, 64),
+		done:   make(chan struct{}),
+		up:     map[vchan.Domain]*link{},
+	}
+	for _, uid := range uids {
+		r.allowed[uint32(uid)] = true
+	}
+	r.work.Add(1)
+	go r.accept()
+	return r
+}
+
+// Close ends the conversation; again it does nothing.
+func (r *Router) Close() error {
+	var err error
+	r.once.Do(func() {
+		close(r.done)
+		err = r.listener.Close()
+	})
+	r.mu.Lock()
+	if r.stream != nil {
+		r.stream.Close()
+	}
+	r.mu.Unlock()
+	r.work.Wait()
+	return err
+}
+
+// Agents implements core.Router.
+func (r *Router) Agents() <-chan core.AgentEvent { return r.agents }
+
+// Up implements core.Router. It waits for qrexecd if need be.
+func (r *Router) Up(ctx context.Context, q control.Qube) error {
+	l := &link{qube: q, listen: make(chan error, 1)}
+	r.mu.Lock()
+	r.up[q.Domain] = l
+	conn := r.conn
+	r.mu.Unlock()
+	if conn != nil {
+		// When sending fails the connection is about to be replaced, and the
+		// next one is told everything.
+		if err := conn.Send(control.Message{Kind: control.Up, Qube: &q}); err != nil {
+			r.log.Warn("tell qrexecd", "error", err)
+		}
+	}
+	select {
+	case err := <-l.listen:
+		if err != nil {
+			r.Down(q.Domain)
+		}
+		return err
+	case <-ctx.Done():
+		r.Down(q.Domain)
+		return ctx.Err()
+	case <-r.done:
+		return errors.New("qubesd is ending")
+	}
+}
+
+// Down implements core.Router.
+func (r *Router) Down(d vchan.Domain) {
+	r.mu.Lock()
+	_, known := r.up[d]
+	delete(r.up, d)
+	conn := r.conn
+	r.mu.Unlock()
+	if known && conn != nil {
+		if err := conn.Send(control.Message{Kind: control.Down, Domain: d}); err != nil {
+			r.log.Warn("tell qrexecd", "error", err)
+		}
+	}
+}
+
+func (r *Router) accept() {
+	defer r.work.Done()
+	for {
+		stream, err := r.listener.AcceptUnix()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				r.log.Error("accept qrexecd", "error", err)
+			}
+			return
+		}
+		if err := r.check(stream); err != nil {
+			r.log.Warn("a stranger at the router's socket", "error", err)
+			stream.Close()
+			continue
+		}
+		r.work.Add(1)
+		go func() {
+			defer r.work.Done()
+			defer stream.Close()
+			if err := r.serve(stream); err != nil {
+				r.log.Warn("qrexecd is gone", "error", err)
+			}
+		}()
+	}
+}
+
+// check admits the users that may be qrexecd.
+func (r *Router) check(c *net.UnixConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return credErr
+	}
+	if !r.allowed[cred.Uid] {
+		return fmt.Errorf("user %d (process %d) may not be qrexecd", cred.Uid, cred.Pid)
+	}
+	return nil
+}
+
+// serve talks with one qrexecd; a newer one replaces it.
+func (r *Router) serve(stream net.Conn) error {
+	conn := control.NewConn(stream)
+	hello, err := conn.Receive()
+	if err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if hello.Kind != control.Hello {
+		return fmt.Errorf("%q came instead of hello", hello.Kind)
+	}
+	r.mu.Lock()
+	if r.stream != nil {
+		r.stream.Close()
+	}
+	r.conn, r.stream = conn, stream
+	up := maps.Clone(r.up)
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.conn == conn {
+			r.conn, r.stream = nil, nil
+		}
+	}()
+	for _, l := range up {
+		if err := conn.Send(control.Message{Kind: control.Up, Qube: &l.qube}); err != nil {
+			return err
+		}
+	}
+	if err := conn.Send(control.Message{Kind: control.Synced}); err != nil {
+		return err
+	}
+	for {
+		m, err := conn.Receive()
+		if err != nil {
+			return err
+		}
+		r.hear(m)
+	}
+}
+
+func (r *Router) hear(m control.Message) {
+	r.mu.Lock()
+	l, known := r.up[m.Domain]
+	r.mu.Unlock()
+	if !known {
+		return // late: it is down
+	}
+	var event core.AgentEvent
+	switch m.Kind {
+	case control.Listening:
+		var err error
+		if m.Error != "" {
+			err = fmt.Errorf("qrexecd: %s", m.Error)
+		}
+		select {
+		case l.listen <- err:
+		default: // again, after a reconnect
+		}
+		return
+	case control.Ready:
+		event = core.AgentEvent{Domain: m.Domain, Ready: true}
+	case control.Lost:
+		event = core.AgentEvent{Domain: m.Domain}
+	default:
+		r.log.Warn("qrexecd said something unknown", "kind", string(m.Kind))
+		return
+	}
+	select {
+	case r.agents <- event:
+	case <-r.done:
+	}
+}

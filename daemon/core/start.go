@@ -1,0 +1,430 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"cubicle/daemon/engine"
+	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/qube"
+	"cubicle/daemon/storage"
+	"cubicle/daemon/vchan"
+)
+
+const (
+	// lastDomain is the highest domain id of our own: upstream's tools and
+	// Xen reserve 0x7FF0 to 0x7FFF, so ours lie above.
+	lastDomain vchan.Domain = 0xfffe
+	// routerTime is how long qrexecd may take to offer a qube's link.
+	routerTime = 15 * time.Second
+)
+
+// run is one life of a machine, from the start of its volumes until all that
+// it needed is freed.
+type run struct {
+	facts  facts
+	engine engine.Engine
+	ready  chan struct{} // closed: the agent said hello once
+	gone   chan struct{} // closed: the machine has ended; reason is set
+	done   chan struct{} // closed: the end is dealt with
+	end    engine.Event  // after gone
+	killed bool          // we ended it: guarded by Core.mu
+}
+
+// facts are what a restarted qubesd must know of a running machine. They are
+// kept in Config.Runs.
+type facts struct {
+	UUID    qube.UUID      `json:"uuid"`
+	Domain  vchan.Domain   `json:"domain"`
+	Engine  string         `json:"engine"`
+	Started time.Time      `json:"started"`
+	Volumes []startedImage `json:"volumes"`
+}
+
+type startedImage struct {
+	Pool   string       `json:"pool"`
+	Spec   storage.Spec `json:"spec"`
+	Always bool         `json:"always"` // commit also after a disorderly end
+}
+
+func newRun(f facts, e engine.Engine) *run {
+	return &run{facts: f, engine: e, ready: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{})}
+}
+
+// isGone reports whether the machine has ended.
+func (r *run) isGone() bool {
+	select {
+	case <-r.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Start starts a halted qube; the job of a qube that is up already ends at
+// once.
+func (c *Core) Start(id qube.UUID) (uint64, error) {
+	q, err := c.find(id)
+	if err != nil {
+		return 0, err
+	}
+	if q.IsAdmin() {
+		return 0, Failf(NotHalted, "dom0 is always running")
+	}
+	return c.begin("start", q.Name(), "Starting "+string(q.Name()), func(ctx context.Context, p *progress) error {
+		return c.bring(ctx, id, p)
+	}), nil
+}
+
+// bring makes sure that the qube runs and its agent answers.
+func (c *Core) bring(ctx context.Context, id qube.UUID, p *progress) error {
+	for {
+		wait, err := c.tryStart(ctx, id, p)
+		if err != nil || wait == nil {
+			return err
+		}
+		// The last run is about to end.
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// tryStart starts the qube. It returns a channel when the qube is just
+// halting, and the start must be tried again after it.
+func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan struct{}, error) {
+	unlock, err := c.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	q, err := c.findMachine(id)
+	if err != nil {
+		return nil, err
+	}
+	switch q.State() {
+	case qube.Halting, qube.Dying:
+		c.mu.Lock()
+		r := c.runs[id]
+		c.mu.Unlock()
+		if r != nil {
+			return r.done, nil
+		}
+		return nil, Failf(VMError, "%s is shutting down", q.Name())
+	case qube.NA:
+		return nil, Failf(VMError, "%s cannot be started: %s", q.Name(), q.Trouble())
+	case qube.Transient:
+		return nil, c.awaitAgent(ctx, q)
+	case qube.Halted:
+	default:
+		return nil, nil // it is up
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.mu.Lock()
+	c.starts[id] = cancel
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.starts, id)
+		c.mu.Unlock()
+	}()
+	if err := c.startMachine(ctx, q, p); err != nil {
+		c.must(func(t *tx) {
+			if e := t.edit(id); e != nil {
+				e.state, e.xid, e.engine, e.started = qube.Halted, -1, "", time.Time{}
+				t.emit(e, "domain-start-failed", Arg{"reason", err.Error()})
+			}
+		})
+		return nil, err
+	}
+	return nil, nil
+}
+
+// startMachine does the start, or undoes all of it. The caller holds the
+// qube's lock.
+func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
+	id, name := q.UUID(), q.Name()
+	say := func(f float64, what string) { p.report(f, fmt.Sprintf("Starting %s — %s", name, what)) }
+	if why, ok := q.Feature("prohibit-start"); ok && why != "" {
+		return Failf(VMError, "%s must not be started: %s", name, why)
+	}
+	eng, err := c.engineOf(q)
+	if err != nil {
+		return err
+	}
+	undo := &undo{log: c.log.With("qube", string(name))}
+	defer undo.run()
+
+	c.must(func(t *tx) {
+		e := t.edit(id)
+		e.state, e.ended, e.engine = qube.Transient, "", eng.Name()
+		t.emit(e, "domain-pre-start")
+	})
+	say(0.05, "preparing its volumes")
+	f := facts{UUID: id, Engine: eng.Name(), Started: c.clock.Now()}
+	images, err := c.startVolumes(ctx, q, &f, undo)
+	if err != nil {
+		return err
+	}
+
+	f.Domain, err = c.allocateDomain()
+	if err != nil {
+		return err
+	}
+	link, err := c.makeLink(f.Domain)
+	if err != nil {
+		return wrap(err, "start %s", name)
+	}
+	undo.push("remove the link folder", func(context.Context) error { return os.RemoveAll(link) })
+	if err := c.saveFacts(f); err != nil {
+		return wrap(err, "start %s", name)
+	}
+	undo.push("forget the run", func(context.Context) error { return c.dropFacts(id) })
+
+	say(0.2, "opening its link")
+	r := newRun(f, eng)
+	c.mu.Lock()
+	c.runs[id] = r
+	c.mu.Unlock()
+	undo.push("forget the machine", func(context.Context) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.runs, id)
+		close(r.done)
+		return nil
+	})
+	if err := c.announce(ctx, q, f.Domain); err != nil {
+		return wrap(err, "start %s: its link", name)
+	}
+	undo.push("take the link back", func(context.Context) error { c.cfg.Router.Down(f.Domain); return nil })
+
+	say(0.3, "preparing the machine")
+	m := engine.Machine{
+		UUID: string(id), Name: name, Domain: f.Domain,
+		Memory: q.Number("memory"), VCPUs: q.Number("vcpus"),
+		Root: images[rootVolume], Private: images[privateVolume], Volatile: images[volatileVolume],
+		LinkDir: link, AgentDir: c.cfg.AgentDir,
+	}
+	undo.push("release the machine", func(ctx context.Context) error { return eng.Release(ctx, string(id)) })
+	if err := eng.Prepare(ctx, m); err != nil {
+		return wrap(err, "prepare %s", name)
+	}
+	say(0.5, "booting")
+	if err := eng.Start(ctx, string(id)); err != nil {
+		return wrap(err, "start %s", name)
+	}
+	undo.push("kill the machine", func(ctx context.Context) error {
+		if err := eng.Kill(ctx, string(id)); err != nil && !errors.Is(err, engine.ErrNotRunning) {
+			return err
+		}
+		return nil
+	})
+	c.must(func(t *tx) {
+		e := t.edit(id)
+		e.xid, e.started = int(f.Domain), f.Started
+		t.emit(e, "property-reset:xid", Arg{"name", "xid"})
+		t.emit(e, "property-reset:start_time", Arg{"name", "start_time"})
+		t.emit(e, "domain-spawn")
+	})
+	say(0.6, "waiting for its agent")
+	if err := c.awaitHello(ctx, q, r); err != nil {
+		return err
+	}
+	undo.disarm()
+	c.setState(id, qube.Running, "domain-start")
+	c.measureFamily(id)
+	return nil
+}
+
+// engineOf is the engine that shall run the qube.
+func (c *Core) engineOf(q Qube) (engine.Engine, error) {
+	name := q.Property("engine")
+	e, ok := c.engines[name]
+	if !ok {
+		return nil, Failf(VMError, "%s shall be run by %q, which this machine does not have", q.Name(), name)
+	}
+	return e, nil
+}
+
+// startVolumes starts root and private; what a sandbox writes outside them
+// goes to the overlay that comes with the root.
+func (c *Core) startVolumes(ctx context.Context, q Qube, f *facts, undo *undo) (map[string]storage.Attachment, error) {
+	images := map[string]storage.Attachment{}
+	for _, v := range q.Volumes() {
+		if v.Name == volatileVolume {
+			continue
+		}
+		p, err := c.pool(v.Pool)
+		if err != nil {
+			return nil, err
+		}
+		a, err := p.Start(ctx, v.Spec)
+		if err != nil {
+			return nil, wrap(err, "start volume %s of %s", v.Name, q.Name())
+		}
+		images[v.Name] = a
+		img := startedImage{v.Pool, v.Spec, v.Spec.SaveOnStop && q.Class() != qube.TemplateVM}
+		f.Volumes = append(f.Volumes, img)
+		undo.push("stop volume "+v.Name, func(ctx context.Context) error { return p.Stop(ctx, v.Spec, img.Always) })
+	}
+	return images, nil
+}
+
+// allocateDomain returns an id that no running qube has, not soon used again.
+func (c *Core) allocateDomain() (vchan.Domain, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used := map[vchan.Domain]bool{}
+	for _, r := range c.runs {
+		used[r.facts.Domain] = true
+	}
+	for range lastDomain - vchan.FirstDomain + 1 {
+		if c.lastDom++; c.lastDom < vchan.FirstDomain || c.lastDom > lastDomain {
+			c.lastDom = vchan.FirstDomain
+		}
+		if !used[c.lastDom] {
+			return c.lastDom, nil
+		}
+	}
+	return 0, Failf(VMError, "all domain ids are in use")
+}
+
+func (c *Core) linkDir(d vchan.Domain) string {
+	return filepath.Join(c.cfg.Links, strconv.Itoa(int(d)))
+}
+
+// makeLink makes the folder in which qrexecd listens for a qube.
+func (c *Core) makeLink(d vchan.Domain) (string, error) {
+	dir := c.linkDir(d)
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask was
+		return "", err
+	}
+	if err := os.Chown(dir, c.cfg.QrexecUID, -1); err != nil {
+		return "", err
+	}
+	return dir, nil
+}
+
+func (c *Core) announce(ctx context.Context, q Qube, d vchan.Domain) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, routerTime, errors.New("qrexecd does not answer"))
+	defer cancel()
+	err := c.cfg.Router.Up(ctx, control.Qube{
+		Domain: d, Name: string(q.Name()), UUID: string(q.UUID()),
+		DefaultUser: q.Property("default_user"), LinkDir: c.linkDir(d),
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// awaitHello waits until the qube's agent answers.
+func (c *Core) awaitHello(ctx context.Context, q Qube, r *run) error {
+	seconds := q.Number("qrexec_timeout")
+	select {
+	case <-r.ready:
+		return nil
+	case <-r.gone:
+		return Failf(VMError, "%s ended while it was starting: %s", q.Name(), describe(r.end))
+	case <-c.clock.After(time.Duration(seconds) * time.Second):
+		return Failf(VMError, "the agent of %s did not answer within %d s", q.Name(), seconds)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// awaitAgent is for a qube that is up without an agent, as after a restart of
+// qubesd.
+func (c *Core) awaitAgent(ctx context.Context, q Qube) error {
+	c.mu.Lock()
+	r := c.runs[q.UUID()]
+	c.mu.Unlock()
+	if r == nil {
+		return Failf(VMError, "%s is in transition", q.Name())
+	}
+	return c.awaitHello(ctx, q, r)
+}
+
+// describe is the end of a machine in words.
+func describe(e engine.Event) string {
+	switch {
+	case e.Detail == "":
+		return string(e.Reason)
+	case strings.Contains(e.Detail, string(e.Reason)):
+		return e.Detail
+	}
+	return string(e.Reason) + ": " + e.Detail
+}
+
+// Facts on disk.
+
+func (c *Core) factsPath(id qube.UUID) string {
+	return filepath.Join(c.cfg.Runs, string(id)+".json")
+}
+
+func (c *Core) saveFacts(f facts) error {
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	// The folder does not survive a reboot and neither does the machine, so
+	// that the rename alone is enough.
+	tmp := c.factsPath(f.UUID) + ".new"
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, c.factsPath(f.UUID))
+}
+
+func (c *Core) dropFacts(id qube.UUID) error {
+	if err := os.Remove(c.factsPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (c *Core) loadFacts() (map[qube.UUID]facts, error) {
+	if err := os.MkdirAll(c.cfg.Runs, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(c.cfg.Runs)
+	if err != nil {
+		return nil, err
+	}
+	all := map[qube.UUID]facts{}
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok {
+			continue
+		}
+		raw, err := os.ReadFile(filepath.Join(c.cfg.Runs, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		var f facts
+		if err := json.Unmarshal(raw, &f); err != nil || string(f.UUID) != id {
+			c.log.Error("facts of a run are damaged", "file", e.Name(), "error", err)
+			continue
+		}
+		all[f.UUID] = f
+	}
+	return all, nil
+}
