@@ -4,6 +4,7 @@ package control
 
 import (
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/widget"
 )
 
@@ -51,6 +52,8 @@ type Entry struct {
 	OnEscape func()
 	// OnKey sees every key before the entry and returns true to keep it.
 	OnKey func(fyne.KeyName) bool
+	// OnShortcut sees the shortcuts that are no business of an entry.
+	OnShortcut func(fyne.Shortcut)
 }
 
 // NewEntry makes an empty entry of one line.
@@ -72,6 +75,15 @@ func (e *Entry) TypedKey(ev *fyne.KeyEvent) {
 		return
 	}
 	e.Entry.TypedKey(ev)
+}
+
+// TypedShortcut implements fyne.Shortcutable.
+func (e *Entry) TypedShortcut(s fyne.Shortcut) {
+	if custom, ok := s.(*desktop.CustomShortcut); ok && e.OnShortcut != nil {
+		e.OnShortcut(custom)
+		return
+	}
+	e.Entry.TypedShortcut(s)
 }
 
 // Select is a widget.Select that Esc leaves.

@@ -1,0 +1,506 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"fyne.io/fyne/v2"
+	fynetheme "fyne.io/fyne/v2/theme"
+
+	"cubicle/app/control"
+	"cubicle/app/create"
+	"cubicle/app/dom0"
+)
+
+// answerTime is how long the daemon may take to accept an action; the work
+// itself is a job.
+const answerTime = 30 * time.Second
+
+// ability is what can be done with the selection.
+type ability struct {
+	live                                 bool // the daemon is there
+	start, shutdown, pause, resume, kill bool
+	open, clone, remove                  bool
+}
+
+func (m *Manager) able(chosen []dom0.Qube) ability {
+	a := ability{live: m.state.Link == dom0.Connected}
+	if !a.live {
+		return a
+	}
+	for i := range chosen {
+		q := &chosen[i]
+		if q.Class == dom0.AdminVM {
+			continue
+		}
+		a.start = a.start || canStart(q)
+		a.shutdown = a.shutdown || canShutdown(q)
+		a.pause = a.pause || q.State == dom0.Running
+		a.resume = a.resume || q.State == dom0.Paused
+		a.kill = a.kill || isUp(q)
+		a.open = a.open || canOpen(q)
+		a.remove = true
+		a.clone = len(chosen) == 1 && q.State != dom0.NA
+	}
+	return a
+}
+
+func canStart(q *dom0.Qube) bool {
+	return q.Class != dom0.AdminVM && (q.State == dom0.Halted || q.State == dom0.Crashed)
+}
+
+func canShutdown(q *dom0.Qube) bool {
+	return q.Class != dom0.AdminVM && (q.State == dom0.Running || q.State == dom0.Transient)
+}
+
+// canOpen: a program can be opened where the qube runs or can be started.
+func canOpen(q *dom0.Qube) bool {
+	return q.Class != dom0.AdminVM && (q.State == dom0.Running || q.State == dom0.Transient || q.State == dom0.Halted)
+}
+
+func canKill(q *dom0.Qube) bool { return q.Class != dom0.AdminVM && isUp(q) }
+
+// chosen is the selected qubes that fit.
+func (m *Manager) chosen(fits func(*dom0.Qube) bool) []dom0.Qube {
+	var list []dom0.Qube
+	for _, q := range m.table.chosen() {
+		if fits(&q) {
+			list = append(list, q)
+		}
+	}
+	return list
+}
+
+// call is one action on one qube.
+type call func(context.Context, dom0.Qube) (dom0.JobID, error)
+
+// do runs an action for each qube, without waiting.
+func (m *Manager) do(kind string, qubes []dom0.Qube, action call) {
+	for _, q := range qubes {
+		again := func() { m.do(kind, []dom0.Qube{q}, action) }
+		m.notices.drop(noticeKey(kind, q.Name))
+		m.request(func(ctx context.Context) (dom0.JobID, error) { return action(ctx, q) },
+			func(id dom0.JobID, err error) {
+				if err != nil {
+					m.failed(kind, q.Name, err, again)
+					return
+				}
+				m.retries[id] = again
+			})
+	}
+}
+
+// request asks the daemon off the UI goroutine and hands the answer back.
+func (m *Manager) request(ask func(context.Context) (dom0.JobID, error), answer func(dom0.JobID, error)) {
+	m.opts.Spawn(func() {
+		ctx, cancel := context.WithTimeout(m.ctx, answerTime)
+		defer cancel()
+		id, err := ask(ctx)
+		m.opts.UI(func() {
+			if m.ctx.Err() == nil {
+				answer(id, err)
+			}
+		})
+	})
+}
+
+func (m *Manager) start() {
+	m.do("start", m.chosen(canStart), func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Start(ctx, q.ID) })
+}
+
+func (m *Manager) shutdown() {
+	m.do("shutdown", m.chosen(canShutdown), func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) {
+		return m.client.Shutdown(ctx, q.ID, false)
+	})
+}
+
+// pauseOrResume resumes when there is something to resume and nothing to
+// pause, as the button says.
+func (m *Manager) pauseOrResume() {
+	if running := m.chosen(func(q *dom0.Qube) bool { return q.State == dom0.Running && q.Class != dom0.AdminVM }); len(running) > 0 {
+		m.do("pause", running, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Pause(ctx, q.ID) })
+		return
+	}
+	m.do("unpause", m.chosen(func(q *dom0.Qube) bool { return q.State == dom0.Paused }),
+		func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Unpause(ctx, q.ID) })
+}
+
+func (m *Manager) terminal() { m.openTerminal(m.chosen(canOpen)) }
+
+func (m *Manager) openTerminal(qubes []dom0.Qube) {
+	m.do("app", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) {
+		return m.client.StartApp(ctx, q.ID, dom0.TerminalApp)
+	})
+}
+
+func (m *Manager) kill() {
+	qubes := m.chosen(canKill)
+	if len(qubes) == 0 {
+		return
+	}
+	m.ask(question{
+		icon:  control.ColorIcon("kill", fynetheme.ColorNameError),
+		title: fmt.Sprintf("Kill %s?", names(qubes)),
+		loss:  "It stops at once. What is not saved in its windows is lost.",
+		do:    "Kill",
+		act: func() {
+			m.killNow(qubes)
+		},
+	})
+}
+
+func (m *Manager) killNow(qubes []dom0.Qube) {
+	m.do("kill", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Kill(ctx, q.ID) })
+}
+
+// remove asks first; what still runs has to be shut down before.
+func (m *Manager) remove() {
+	if m.state.Link != dom0.Connected {
+		return
+	}
+	qubes := m.chosen(func(q *dom0.Qube) bool { return q.Class != dom0.AdminVM })
+	if len(qubes) == 0 {
+		return
+	}
+	for _, q := range qubes {
+		if isUp(&q) {
+			m.notices.add(notice{
+				key:    noticeKey("remove", q.Name),
+				title:  fmt.Sprintf("Could not remove %s", q.Name),
+				reason: fmt.Sprintf("It is %s. Shut it down first, then remove it.", faceOf(&q).word),
+				next:   "Shut down",
+				act: func() {
+					m.do("shutdown", []dom0.Qube{q}, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) {
+						return m.client.Shutdown(ctx, q.ID, false)
+					})
+				},
+			})
+			return
+		}
+	}
+	disk := uint64(0)
+	var based []string
+	for _, q := range qubes {
+		disk += q.Disk
+		for i := range m.state.Qubes {
+			if m.state.Qubes[i].Template == q.Name {
+				based = append(based, m.state.Qubes[i].Name)
+			}
+		}
+	}
+	whose := "its"
+	if len(qubes) > 1 {
+		whose = "their"
+	}
+	title := fmt.Sprintf("Remove %s?", names(qubes))
+	if disk > 0 {
+		title = fmt.Sprintf("Remove %s and %s %s?", names(qubes), whose, size(disk))
+	}
+	detail := ""
+	if len(based) > 0 {
+		detail = fmt.Sprintf("Built on it: %s.", strings.Join(based, ", "))
+	}
+	m.ask(question{
+		icon:   control.ColorIcon("trash", fynetheme.ColorNameError),
+		title:  title,
+		loss:   fmt.Sprintf("All %s files are deleted. There is no backup of %s.", whose, map[bool]string{true: "them", false: "it"}[len(qubes) > 1]),
+		detail: detail,
+		do:     "Remove",
+		act: func() {
+			m.do("remove", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Remove(ctx, q.ID) })
+		},
+	})
+}
+
+func (m *Manager) clone() {
+	qubes := m.chosen(func(q *dom0.Qube) bool { return q.Class != dom0.AdminVM })
+	if len(qubes) != 1 {
+		return
+	}
+	q := qubes[0]
+	m.askText(prompt{
+		title:       fmt.Sprintf("Clone %s", q.Name),
+		hint:        fmt.Sprintf("The copy gets all files and settings of %s.", q.Name),
+		placeholder: "Name of the copy",
+		text:        m.freeName(q.Name),
+		do:          "Clone",
+		check:       m.nameFault,
+		act: func(text string) {
+			name, err := dom0.ParseName(text)
+			if err != nil {
+				return // the check does not let it through
+			}
+			m.do("clone", []dom0.Qube{q}, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Clone(ctx, q.ID, name) })
+		},
+	})
+}
+
+// nameFault is why a new qube cannot have that name, or "".
+func (m *Manager) nameFault(text string) string {
+	if why := dom0.NameFault(text); why != "" {
+		return why
+	}
+	if _, taken := m.state.ByName(text); taken {
+		return fmt.Sprintf("there is a qube %s already", text)
+	}
+	return ""
+}
+
+func (m *Manager) freeName(of string) string {
+	for n := 1; n < 100; n++ {
+		if name := fmt.Sprintf("%s-%d", of, n); m.nameFault(name) == "" {
+			return name
+		}
+	}
+	return ""
+}
+
+func (m *Manager) run() {
+	qubes := m.chosen(canOpen)
+	if len(qubes) == 0 {
+		return
+	}
+	root := control.NewCheck("As root", nil)
+	root.OnEscape = m.closeSheet
+	m.askText(prompt{
+		title:       fmt.Sprintf("Run a command in %s", names(qubes)),
+		placeholder: "Shell command, such as xterm",
+		do:          "Run",
+		check: func(text string) string {
+			if strings.TrimSpace(text) == "" {
+				return "a command is needed"
+			}
+			return ""
+		},
+		extra: root,
+		act: func(command string) {
+			user := ""
+			if root.Checked {
+				user = "root"
+			}
+			m.do("run", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) {
+				return m.client.Run(ctx, q.ID, command, user)
+			})
+		},
+	})
+}
+
+// activate is the default action: what people most likely want.
+func (m *Manager) activate(id dom0.QubeID) {
+	q, ok := m.state.ByID(id)
+	if !ok || m.state.Link != dom0.Connected {
+		return
+	}
+	one := []dom0.Qube{q}
+	switch {
+	case canStart(&q):
+		m.do("start", one, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Start(ctx, q.ID) })
+	case q.State == dom0.Paused:
+		m.do("unpause", one, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Unpause(ctx, q.ID) })
+	case canOpen(&q):
+		m.openTerminal(one)
+	}
+}
+
+// newQube opens the page, filled in with an earlier wish if there is one.
+func (m *Manager) newQube(earlier create.Wish) {
+	if m.state.Link != dom0.Connected {
+		return
+	}
+	page := create.New(m.state, earlier)
+	page.OnCancel = m.closeSheet
+	page.OnCreate = func(w create.Wish) { m.create(page, w) }
+	m.openSheet(page.Content(), 560)
+	m.page = page
+	m.canvas.Focus(page.First())
+}
+
+func (m *Manager) create(page *create.Page, w create.Wish) {
+	ask := func(ctx context.Context) (dom0.JobID, error) {
+		if w.Kind == create.KindTemplate {
+			source, ok := m.client.Snapshot().ByName(w.Template)
+			if !ok {
+				return "", &dom0.Error{Op: "create", Subject: string(w.Name), Reason: fmt.Sprintf("template %s is gone", w.Template)}
+			}
+			return m.client.Clone(ctx, source.ID, w.Name)
+		}
+		return m.client.Create(ctx, dom0.NewQube{Name: w.Name, Class: dom0.AppVM, Label: w.Label, Template: w.Template})
+	}
+	m.request(ask, func(id dom0.JobID, err error) {
+		if err != nil {
+			page.Fail(reason(err))
+			return
+		}
+		m.retries[id] = func() { m.newQube(w) }
+		if w.StartNow {
+			m.starts[id] = string(w.Name)
+		}
+		if m.page == page {
+			m.closeSheet()
+		}
+		// The job may have ended before its name was known here.
+		m.follow(m.state)
+	})
+}
+
+// follow looks at how jobs ended since the last snapshot.
+func (m *Manager) follow(s *dom0.Snapshot) {
+	first := m.jobs == nil
+	if s.Link != dom0.Connected {
+		return
+	}
+	now := make(map[dom0.JobID]dom0.JobState, len(s.Jobs))
+	for _, j := range s.Jobs {
+		now[j.ID] = j.State
+		if j.State == dom0.JobDone {
+			if name, wanted := m.starts[j.ID]; wanted {
+				if q, ok := s.ByName(name); ok {
+					delete(m.starts, j.ID)
+					m.do("start", []dom0.Qube{q}, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Start(ctx, q.ID) })
+				}
+			}
+		}
+		if first || m.jobs[j.ID] == j.State {
+			continue // told already, or before this window was there
+		}
+		switch j.State {
+		case dom0.JobFailed:
+			m.jobFailed(j)
+		case dom0.JobDone:
+			m.notices.drop(noticeKey(j.Kind, j.Qube))
+		}
+	}
+	for id := range m.retries {
+		if _, was := m.jobs[id]; was && now[id] == "" {
+			delete(m.retries, id)
+			delete(m.starts, id)
+		}
+	}
+	m.jobs = now
+}
+
+func (m *Manager) jobFailed(j dom0.Job) {
+	text := j.Error
+	if text == "" {
+		text = j.ErrorName
+	}
+	err := &dom0.Error{Op: j.Kind, Subject: j.Qube, Name: j.ErrorName, Reason: text}
+	m.failed(j.Kind, j.Qube, err, m.retryOf(j))
+}
+
+// retryOf is how a failed job is tried again, also one that another program
+// began, or nil.
+func (m *Manager) retryOf(j dom0.Job) func() {
+	if again := m.retries[j.ID]; again != nil {
+		return again
+	}
+	var action call
+	switch j.Kind {
+	case "start":
+		action = func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Start(ctx, q.ID) }
+	case "shutdown":
+		action = func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Shutdown(ctx, q.ID, false) }
+	default:
+		return nil
+	}
+	return func() {
+		if q, ok := m.state.ByName(j.Qube); ok {
+			m.do(j.Kind, []dom0.Qube{q}, action)
+		}
+	}
+}
+
+// failed shows what failed, for which qube, why, and the next step.
+func (m *Manager) failed(kind, name string, err error, again func()) {
+	n := notice{
+		key:    noticeKey(kind, name),
+		title:  fmt.Sprintf("Could not %s %s", jobWord(kind), name),
+		reason: reason(err),
+	}
+	if again != nil {
+		n.next, n.act = "Retry", again
+	}
+	// A qube that does not shut down is what Kill is for.
+	if q, ok := m.state.ByName(name); ok && kind == "shutdown" && isUp(&q) {
+		n.next, n.act = "Kill …", func() {
+			m.table.picks.pick(m.table.picks.index(q.ID), false, false)
+			m.table.selected(true)
+			m.kill()
+		}
+	}
+	m.notices.add(n)
+}
+
+func noticeKey(kind, name string) string { return kind + " " + name }
+
+// reason is an error in the daemon's words.
+func reason(err error) string {
+	text := err.Error()
+	if refused := (*dom0.Error)(nil); errors.As(err, &refused) {
+		text = refused.Reason
+	}
+	if text == "" {
+		return "The daemon gave no reason."
+	}
+	text = strings.ToUpper(text[:1]) + text[1:]
+	if !strings.ContainsAny(text[len(text)-1:], ".!?") {
+		text += "."
+	}
+	return text
+}
+
+func (m *Manager) cancelJob(id dom0.JobID) {
+	m.request(func(ctx context.Context) (dom0.JobID, error) { return id, m.client.Cancel(ctx, id) },
+		func(id dom0.JobID, err error) {
+			if err != nil {
+				m.notices.add(notice{key: "cancel " + string(id), title: "Could not cancel", reason: reason(err)})
+			}
+		})
+}
+
+// menuItems is what can be done, as a menu.
+func (m *Manager) menuItems(full bool) []*fyne.MenuItem {
+	a := m.able(m.table.chosen())
+	item := func(text, icon string, able bool, act func()) *fyne.MenuItem {
+		i := fyne.NewMenuItem(text, act)
+		i.Icon, i.Disabled = control.Icon(icon), !able
+		return i
+	}
+	var items []*fyne.MenuItem
+	if full {
+		pause := item("Pause", "pause", a.pause, m.pauseOrResume)
+		if a.resume && !a.pause {
+			pause = item("Resume", "play", true, m.pauseOrResume)
+		}
+		items = append(items,
+			item("Start", "play", a.start, m.start),
+			item("Shut down", "stop", a.shutdown, m.shutdown),
+			pause,
+			item("Terminal", "terminal", a.open, m.terminal),
+			fyne.NewMenuItemSeparator())
+	}
+	return append(items,
+		item("Run command …", "run", a.open, m.run),
+		item("Clone …", "clone", a.clone, m.clone),
+		fyne.NewMenuItemSeparator(),
+		item("Kill …", "kill", a.kill, m.kill),
+		item("Remove …", "trash", a.remove, m.remove))
+}
+
+// names lists qubes for a sentence; more than three become a number.
+func names(qubes []dom0.Qube) string {
+	list := make([]string, len(qubes))
+	for i, q := range qubes {
+		list[i] = q.Name
+	}
+	switch n := len(list); {
+	case n > 3:
+		return fmt.Sprintf("%d qubes", n)
+	case n > 1:
+		return strings.Join(list[:n-1], ", ") + " and " + list[n-1]
+	}
+	return strings.Join(list, "")
+}

@@ -1,0 +1,276 @@
+package manager
+
+import (
+	"fmt"
+	"strings"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/layout"
+	fynetheme "fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"cubicle/app/control"
+	"cubicle/app/dom0"
+	"cubicle/theme"
+)
+
+// details is the strip below the table: what is selected, in words.
+type details struct {
+	manager *Manager
+	box     fyne.CanvasObject
+
+	tag    *canvas.Image
+	name   *widget.Label
+	facts  *widget.Label
+	sign   *canvas.Image
+	remark *widget.Label
+	bar    *control.Bar
+	step   *widget.Label
+	stop   *control.Button
+	work   *fyne.Container
+	job    dom0.JobID
+}
+
+func newDetails(m *Manager) *details {
+	d := &details{manager: m, tag: &canvas.Image{}, sign: &canvas.Image{}}
+	d.tag.SetMinSize(fyne.NewSquareSize(20))
+	d.sign.SetMinSize(fyne.NewSquareSize(16))
+	d.name = widget.NewLabel("")
+	d.name.TextStyle.Bold = true
+	d.facts = widget.NewLabel("")
+	d.facts.Truncation = fyne.TextTruncateEllipsis
+	d.remark = widget.NewLabel("")
+	d.remark.Truncation = fyne.TextTruncateEllipsis
+	d.bar = control.NewBar()
+	d.step = widget.NewLabel("")
+	d.stop = control.NewButton("Cancel", nil, func() { m.cancelJob(d.job) })
+	d.stop.OnEscape = m.Focus
+	d.work = container.NewHBox(d.step, container.NewCenter(d.bar), d.stop)
+	d.work.Hide()
+	first := container.NewBorder(nil, nil, container.NewHBox(container.NewCenter(d.tag), d.name), nil, d.facts)
+	second := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
+	lines := container.New(layout.NewCustomPaddedVBoxLayout(-8), first, second)
+	d.box = container.NewStack(newGround(theme.Panel, "", 0),
+		container.NewBorder(widget.NewSeparator(), nil, nil, nil,
+			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), container.NewBorder(nil, nil, nil, container.NewCenter(d.work), lines))))
+	return d
+}
+
+// show describes the selection, or all qubes when there is none.
+func (d *details) show(chosen []dom0.Qube) {
+	variant := fyne.CurrentApp().Settings().ThemeVariant()
+	control.Show(d.tag, len(chosen) == 1)
+	switch len(chosen) {
+	case 0:
+		d.words("", d.summary())
+		d.note(d.isolationOfAll())
+		d.working(dom0.Job{})
+	case 1:
+		q := &chosen[0]
+		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color, variant))
+		d.words(q.Name, d.describe(q))
+		d.note(remarkOn(q))
+		d.working(jobOf(d.manager.state, q.Name))
+	default:
+		up := 0
+		for i := range chosen {
+			if isUp(&chosen[i]) {
+				up++
+			}
+		}
+		d.words(count(len(chosen), "qube", "qubes")+" selected", fmt.Sprintf("%d running · actions apply to all of them", up))
+		d.note("", "")
+		d.working(dom0.Job{})
+	}
+}
+
+func (d *details) words(name, facts string) {
+	control.Show(d.name, name != "")
+	setLabel(d.name, name)
+	setLabel(d.facts, facts)
+}
+
+// note shows a remark: kind is "problem", "isolation" or empty.
+func (d *details) note(kind, text string) {
+	ink, icon := theme.Muted, "info"
+	importance := widget.MediumImportance
+	switch kind {
+	case "problem":
+		ink, icon, importance = fynetheme.ColorNameError, "warning", widget.DangerImportance
+	case "isolation":
+		ink, icon = theme.Weak, "shield"
+	}
+	control.Show(d.sign, text != "")
+	control.SetImage(d.sign, control.ColorIcon(icon, ink))
+	if d.remark.Importance != importance {
+		d.remark.Importance = importance
+		d.remark.Refresh()
+	}
+	setLabel(d.remark, text)
+}
+
+func (d *details) working(j dom0.Job) {
+	d.job = j.ID
+	control.Show(d.work, j.ID != "")
+	if j.ID == "" {
+		return
+	}
+	text := j.Text
+	if text == "" {
+		text = jobDoing(j.Kind)
+	}
+	setLabel(d.step, text)
+	d.bar.Set(j.Progress)
+}
+
+// setLabel redraws only on a change.
+func setLabel(l *widget.Label, text string) {
+	if l.Text != text {
+		l.SetText(text)
+	}
+}
+
+func jobOf(s *dom0.Snapshot, name string) dom0.Job {
+	for _, j := range s.Jobs {
+		if j.Qube == name && j.State == dom0.JobRunning {
+			return j
+		}
+	}
+	return dom0.Job{}
+}
+
+func (d *details) summary() string {
+	s := d.manager.state
+	if s.Link == dom0.Connecting {
+		return "Connecting to qubesd …"
+	}
+	up, memory := 0, uint64(0)
+	for i := range s.Qubes {
+		if isUp(&s.Qubes[i]) {
+			up++
+			memory += s.Qubes[i].MemoryUsed
+		}
+	}
+	text := fmt.Sprintf("%s · %d running", count(len(s.Qubes), "qube", "qubes"), up)
+	if memory > 0 {
+		text += " · " + size(memory) + " of memory in use"
+	}
+	return text
+}
+
+// isolationOfAll names the default engine's weakness, plainly.
+func (d *details) isolationOfAll() (kind, text string) {
+	s := d.manager.state
+	for _, e := range s.Engines {
+		if e.Name == s.DefaultEngine && e.Weakness != "" {
+			return "isolation", fmt.Sprintf("Isolation by %s: %s", e.Isolation, e.Weakness)
+		}
+	}
+	return "", ""
+}
+
+func (d *details) describe(q *dom0.Qube) string {
+	kind := classWord(q.Class)
+	if q.Template != "" {
+		kind += " on " + q.Template
+	}
+	facts := []string{kind}
+	if isUp(q) && !q.Started.IsZero() {
+		facts = append(facts, "started "+since(q.Started, d.manager.opts.Now()))
+	} else {
+		facts = append(facts, faceOf(q).word)
+	}
+	if q.VCPUs > 0 {
+		facts = append(facts, count(int(q.VCPUs), "vCPU", "vCPUs"))
+	}
+	if q.MemoryMax > 0 {
+		facts = append(facts, size(uint64(q.MemoryMax)<<20)+" memory")
+	}
+	if q.NetVM == "" {
+		facts = append(facts, "offline")
+	} else {
+		facts = append(facts, "network by "+q.NetVM)
+	}
+	return strings.Join(facts, " · ")
+}
+
+// remarkOn is what people should know about q: its problem, else that its
+// template moved on, else what its isolation does not protect from.
+func remarkOn(q *dom0.Qube) (kind, text string) {
+	switch {
+	case q.Problem != "":
+		return "problem", q.Problem
+	case q.State == dom0.Crashed:
+		return "problem", "It ended unexpectedly. Start it again."
+	case q.Outdated:
+		return "info", fmt.Sprintf("%s has a newer version: restart to use it.", q.Template)
+	case q.Weakness != "":
+		return "isolation", fmt.Sprintf("Isolation by %s: %s", q.Isolation, q.Weakness)
+	case q.Isolation != "":
+		return "isolation", fmt.Sprintf("Isolation by %s.", q.Isolation)
+	}
+	return "", ""
+}
+
+// errands are the running jobs whose qube is not in the table yet.
+type errands struct {
+	box    *fyne.Container
+	cancel func(dom0.JobID)
+	shown  []dom0.JobID
+	bars   map[dom0.JobID]*errand
+}
+
+type errand struct {
+	text *widget.Label
+	bar  *control.Bar
+}
+
+func newErrands(cancel func(dom0.JobID)) *errands {
+	return &errands{box: container.NewVBox(), cancel: cancel, bars: map[dom0.JobID]*errand{}}
+}
+
+func (e *errands) show(s *dom0.Snapshot) {
+	var list []dom0.Job
+	if s.Link == dom0.Connected {
+		for _, j := range s.Jobs {
+			if _, known := s.ByName(j.Qube); j.State == dom0.JobRunning && !known {
+				list = append(list, j)
+			}
+		}
+	}
+	same := len(list) == len(e.shown)
+	for i := 0; same && i < len(list); i++ {
+		same = list[i].ID == e.shown[i]
+	}
+	if !same {
+		e.box.RemoveAll()
+		e.shown, e.bars = nil, map[dom0.JobID]*errand{}
+		for _, j := range list {
+			one := &errand{text: widget.NewLabel(""), bar: control.NewBar()}
+			one.text.Truncation = fyne.TextTruncateEllipsis
+			stop := control.NewButton("Cancel", nil, func() { e.cancel(j.ID) })
+			e.box.Add(panel(theme.NoticeGround, "", container.NewBorder(nil, nil, nil,
+				container.NewHBox(container.NewCenter(one.bar), stop), one.text)))
+			e.shown = append(e.shown, j.ID)
+			e.bars[j.ID] = one
+		}
+		e.box.Refresh()
+	}
+	for _, j := range list {
+		text := j.Text
+		if text == "" {
+			text = fmt.Sprintf("%s %s", upperFirst(jobDoing(j.Kind)), j.Qube)
+		}
+		setLabel(e.bars[j.ID].text, text)
+		e.bars[j.ID].bar.Set(j.Progress)
+	}
+}
+
+func upperFirst(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}

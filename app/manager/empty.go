@@ -1,0 +1,81 @@
+package manager
+
+import (
+	"fmt"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/container"
+	fynetheme "fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"cubicle/app/control"
+	"cubicle/app/create"
+	"cubicle/app/dom0"
+	"cubicle/theme"
+)
+
+// emptyState stands where rows would: it says why there are none and what to
+// do about it.
+type emptyState struct {
+	box    *fyne.Container
+	icon   *canvas.Image
+	title  *widget.Label
+	text   *widget.Label
+	button *control.Button
+}
+
+func newEmptyState() *emptyState {
+	e := &emptyState{icon: &canvas.Image{}}
+	e.icon.SetMinSize(fyne.NewSquareSize(48))
+	e.title = widget.NewLabel("")
+	e.title.SizeName = fynetheme.SizeNameSubHeadingText
+	e.title.TextStyle.Bold = true
+	e.title.Alignment = fyne.TextAlignCenter
+	e.text = widget.NewLabel("")
+	e.text.Alignment = fyne.TextAlignCenter
+	e.button = control.NewButton("", nil, nil)
+	e.button.Importance = widget.HighImportance
+	e.box = container.NewCenter(container.NewVBox(container.NewCenter(e.icon), e.title, e.text, container.NewCenter(e.button)))
+	e.box.Hide()
+	return e
+}
+
+// show explains a table of n rows.
+func (e *emptyState) show(m *Manager, n int) {
+	if n > 0 {
+		control.Show(e.box, false)
+		return
+	}
+	icon, title, text, word, act := "", "", "", "", func() {}
+	switch {
+	case m.state.Link == dom0.Connecting:
+		icon, title = "unplugged", "Waiting for qubesd"
+		text = "The list appears as soon as the daemon answers."
+		if m.state.Problem != "" {
+			text = m.state.Problem + "\nStart it with “cubicle up”; this window notices by itself."
+		}
+	case len(m.state.Qubes) == 0:
+		icon, title = "plus", "No qubes yet"
+		text = "A qube is a computer of its own for one part of your life:\nwork, banking, a link from a stranger. Begin with one."
+		word, act = "New qube", func() { m.newQube(create.Wish{}) }
+	case m.filter.Text != "":
+		icon, title = "search", fmt.Sprintf("Nothing matches “%s”", cut(m.filter.Text, 300, m.textSize(), fyne.TextStyle{Bold: true}))
+		text = "The filter looks at name, colour, state, template and network."
+		word, act = "Clear filter", func() { m.filter.SetText(""); m.pickGroup(groupAll); m.Focus() }
+	default:
+		icon, title = "info", "None here"
+		text = fmt.Sprintf("No qube belongs to “%s” now.", m.group.title())
+		word, act = "Show all", func() { m.pickGroup(groupAll); m.Focus() }
+	}
+	control.SetImage(e.icon, control.ColorIcon(icon, theme.Muted))
+	setLabel(e.title, title)
+	setLabel(e.text, text)
+	if e.button.Text != word {
+		e.button.SetText(word)
+	}
+	e.button.OnTapped = act
+	control.Show(e.button, word != "")
+	control.Show(e.box, true)
+	e.box.Refresh()
+}

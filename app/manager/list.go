@@ -1,0 +1,148 @@
+package manager
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"cubicle/app/dom0"
+)
+
+// row is a qube with the job that runs on it, if any.
+type row struct {
+	qube dom0.Qube
+	job  dom0.Job // zero ID: none
+}
+
+// group is one of the chips above the table.
+type group int
+
+const (
+	groupAll group = iota
+	groupRunning
+	groupApps
+	groupTemplates
+	groupProblems
+	groups int = iota
+)
+
+func (g group) title() string {
+	return [...]string{"All", "Running", "App qubes", "Templates", "Problems"}[g]
+}
+
+func (g group) has(q *dom0.Qube) bool {
+	switch g {
+	case groupRunning:
+		return isUp(q)
+	case groupApps:
+		return q.Class == dom0.AppVM
+	case groupTemplates:
+		return q.Class == dom0.TemplateVM
+	case groupProblems:
+		return isBroken(q)
+	}
+	return true
+}
+
+// matches reports whether every word of the filter is in the qube's name,
+// label, template or netvm, or begins the word for its state.
+func matches(q *dom0.Qube, words []string) bool {
+	for _, w := range words {
+		switch {
+		case contains(q.Name, w), contains(q.Template, w), contains(q.NetVM, w):
+		case strings.HasPrefix(q.Label.Name, w), strings.HasPrefix(faceOf(q).word, w):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// contains compares without case; word is in lower case already.
+func contains(text, word string) bool { return strings.Contains(strings.ToLower(text), word) }
+
+// order is the column by which the table is sorted.
+type order struct {
+	by   columnKey
+	down bool
+}
+
+// view picks and sorts what the table shows. It never changes s.
+func view(s *dom0.Snapshot, g group, filter string, o order) []row {
+	words := strings.Fields(strings.ToLower(filter))
+	running := map[string]dom0.Job{}
+	for _, j := range s.Jobs {
+		if j.State == dom0.JobRunning {
+			running[j.Qube] = j
+		}
+	}
+	rows := make([]row, 0, len(s.Qubes))
+	for i := range s.Qubes {
+		q := &s.Qubes[i]
+		if g.has(q) && matches(q, words) {
+			rows = append(rows, row{*q, running[q.Name]})
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return o.compare(&a, &b) })
+	return rows
+}
+
+func (o order) compare(a, b *row) int {
+	by := 0
+	x, y := &a.qube, &b.qube
+	switch o.by {
+	case colState:
+		by = cmp.Compare(rank(x), rank(y))
+	case colTemplate:
+		by = strings.Compare(x.Template, y.Template)
+	case colNetwork:
+		by = strings.Compare(x.NetVM, y.NetVM)
+	case colCPU:
+		by = cmp.Compare(x.CPU, y.CPU)
+	case colMemory:
+		by = cmp.Compare(x.MemoryUsed, y.MemoryUsed)
+	case colDisk:
+		by = cmp.Compare(x.Disk, y.Disk)
+	case colIsolation:
+		by = strings.Compare(x.Isolation, y.Isolation)
+	case colName:
+		by = byName(x.Name, y.Name)
+	}
+	if o.down {
+		by = -by
+	}
+	return cmp.Or(by, byName(x.Name, y.Name))
+}
+
+func byName(a, b string) int {
+	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
+}
+
+// rank sorts states: trouble first, then what runs, then the rest.
+func rank(q *dom0.Qube) int {
+	switch {
+	case isBroken(q):
+		return 0
+	case q.State == dom0.Transient:
+		return 1
+	case q.State == dom0.Running:
+		return 2
+	case q.State == dom0.Halted:
+		return 5
+	case q.State == dom0.Paused:
+		return 3
+	}
+	return 4
+}
+
+// counts is how many qubes each group has.
+func counts(s *dom0.Snapshot) (n [groups]int) {
+	for i := range s.Qubes {
+		for g := range n {
+			if group(g).has(&s.Qubes[i]) {
+				n[g]++
+			}
+		}
+	}
+	return n
+}

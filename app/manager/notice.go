@@ -1,0 +1,136 @@
+package manager
+
+import (
+	"image/color"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/layout"
+	fynetheme "fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"cubicle/app/control"
+	"cubicle/theme"
+)
+
+// notice is one inline panel: what failed, for which qube, why, and what to
+// do next.
+type notice struct {
+	key    string // a second failure of the same kind replaces the first
+	title  string // "Could not start work"
+	reason string
+	next   string // the button's word, empty: none
+	act    func()
+}
+
+// maxNotices bounds the panels; the oldest makes room.
+const maxNotices = 3
+
+// notices stacks the panels above the table.
+type notices struct {
+	box  *fyne.Container
+	list []notice
+	copy func(string)
+}
+
+func newNotices(copyText func(string)) *notices {
+	return &notices{box: container.NewVBox(), copy: copyText}
+}
+
+// add shows n, in the place of an older one with its key.
+func (n *notices) add(add notice) {
+	n.drop(add.key)
+	n.list = append(n.list, add)
+	n.list = n.list[max(0, len(n.list)-maxNotices):]
+	n.draw()
+}
+
+// drop removes the panel with that key.
+func (n *notices) drop(key string) {
+	for i := range n.list {
+		if n.list[i].key == key {
+			n.list = append(n.list[:i:i], n.list[i+1:]...)
+			n.draw()
+			return
+		}
+	}
+}
+
+func (n *notices) draw() {
+	n.box.RemoveAll()
+	for _, one := range n.list {
+		n.box.Add(n.panel(one))
+	}
+	n.box.Refresh()
+}
+
+func (n *notices) panel(one notice) fyne.CanvasObject {
+	title := widget.NewLabel(one.title)
+	title.TextStyle.Bold = true
+	title.Truncation = fyne.TextTruncateEllipsis
+	reason := widget.NewLabel(one.reason)
+	reason.Wrapping = fyne.TextWrapWord
+	buttons := container.NewHBox()
+	if one.next != "" {
+		buttons.Add(control.NewButton(one.next, nil, func() {
+			n.drop(one.key)
+			one.act()
+		}))
+	}
+	buttons.Add(control.NewButton("Copy", nil, func() { n.copy(one.title + ": " + one.reason) }))
+	closer := control.NewButton("", control.Icon("close"), func() { n.drop(one.key) })
+	closer.Importance = widget.LowImportance
+	buttons.Add(closer)
+	icon := canvas.NewImageFromResource(control.ColorIcon("warning", fynetheme.ColorNameError))
+	icon.SetMinSize(fyne.NewSquareSize(20))
+	text := container.New(layout.NewCustomPaddedVBoxLayout(-10), title, reason)
+	return panel(theme.ErrorGround, fynetheme.ColorNameError,
+		container.NewBorder(nil, nil, container.NewCenter(icon), container.NewCenter(buttons), text))
+}
+
+// panel is content on a rounded ground with an edge.
+func panel(ground, edge fyne.ThemeColorName, content fyne.CanvasObject) fyne.CanvasObject {
+	back := newGround(ground, edge, 8)
+	return container.New(layout.NewCustomPaddedLayout(4, 4, 12, 12),
+		container.NewStack(back, container.New(layout.NewCustomPaddedLayout(2, 2, 12, 8), content)))
+}
+
+// ground is a rectangle whose colours follow the theme.
+type ground struct {
+	widget.BaseWidget
+	fill, edge fyne.ThemeColorName // edge empty: none
+	radius     float32
+	min        fyne.Size
+}
+
+func newGround(fill, edge fyne.ThemeColorName, radius float32) *ground {
+	g := &ground{fill: fill, edge: edge, radius: radius}
+	g.ExtendBaseWidget(g)
+	return g
+}
+
+// CreateRenderer implements fyne.Widget.
+func (g *ground) CreateRenderer() fyne.WidgetRenderer {
+	r := canvas.NewRectangle(color.Transparent)
+	r.CornerRadius = g.radius
+	return &groundRenderer{ground: g, rect: r}
+}
+
+type groundRenderer struct {
+	ground *ground
+	rect   *canvas.Rectangle
+}
+
+func (r *groundRenderer) Destroy()                     {}
+func (r *groundRenderer) Layout(size fyne.Size)        { r.rect.Resize(size); r.Refresh() }
+func (r *groundRenderer) MinSize() fyne.Size           { return r.ground.min }
+func (r *groundRenderer) Objects() []fyne.CanvasObject { return []fyne.CanvasObject{r.rect} }
+func (r *groundRenderer) Refresh() {
+	p := control.NewPainter()
+	stroke, width := color.Color(color.Transparent), float32(0)
+	if r.ground.edge != "" {
+		stroke, width = p.Ink(r.ground.edge), 1
+	}
+	control.SetRect(r.rect, p.Ink(r.ground.fill), stroke, width)
+}
