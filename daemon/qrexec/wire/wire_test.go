@@ -257,3 +257,12 @@ func TestDataLimits(t *testing.T) {
 		}
 	}
 }
+
+func TestEscapeFilter(t *testing.T) {
+	var b bytes.Buffer
+	in := "a\x1b[31mb\tc\r\n\b\a\x7f\x00\xc3\xa9"
+	n, err := NewEscapeFilter(&b).Write([]byte(in))
+	if want := "a_[31mb\tc\r\n\b\a____"; b.String() != want || n != len(in) || err != nil {
+		t.Errorf("%q, %d, %v; want %q", b.String(), n, err, want)
+	}
+}
