@@ -12,8 +12,11 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"cubicle/agents/gui"
 	pid1 "cubicle/agents/init"
 	"cubicle/agents/link"
+	"cubicle/agents/session"
+	"cubicle/daemon/vchan"
 )
 
 type commands struct {
@@ -21,6 +24,7 @@ type commands struct {
 
 	Init initCmd `cmd:"" help:"Be the first process of a sandbox qube."`
 	Link linkCmd `cmd:"" help:"Share the link to dom0 among the qube's agents."`
+	Gui  guiCmd  `cmd:"" help:"Show the windows of an X display in dom0."`
 }
 
 type initCmd struct{}
@@ -35,6 +39,31 @@ type linkCmd struct {
 func (c linkCmd) Run(ctx context.Context, log *slog.Logger) error {
 	r := link.Relay{Upstream: c.Upstream, Local: c.Local, Log: log}
 	return ended(ctx, r.Run(ctx))
+}
+
+type guiCmd struct {
+	Display string `help:"X display." env:"DISPLAY" default:":0"`
+	Peer    uint32 `help:"Domain that shows the windows." default:"0"`
+	Status  string `help:"File that tells how far the agent is; empty for none." default:"${status}"`
+	Local   string `help:"Socket of the link's relay." default:"${local}"`
+}
+
+func (c guiCmd) Run(ctx context.Context, log *slog.Logger) error {
+	t, err := transport(c.Local)
+	if err != nil {
+		return err
+	}
+	return gui.Run(ctx, t, gui.Options{Display: c.Display, Peer: vchan.Domain(c.Peer), StatusFile: c.Status, Log: log})
+}
+
+// transport is upstream's sockets for an agent started by hand with its
+// variables set, else the relay.
+func transport(local string) (vchan.Transport, error) {
+	u, ok, err := vchan.FromEnv()
+	if err != nil || ok {
+		return u, err
+	}
+	return &link.Transport{Path: local}, nil
 }
 
 // ended is nil when a program stopped because it was asked to.
@@ -59,8 +88,8 @@ func byName(argv0 string) []string {
 func main() {
 	args := append(byName(os.Args[0]), os.Args[1:]...)
 	var cli commands
-	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."), kong.UsageOnError(),
-		kong.Vars{"upstream": link.Upstream, "local": link.Local})
+	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."),
+		kong.Vars{"upstream": link.Upstream, "local": link.Local, "status": session.StateFile})
 	k, err := parser.Parse(args)
 	parser.FatalIfErrorf(err)
 
