@@ -1,6 +1,12 @@
 package x11
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/xgb/xproto"
+)
 
 // AddRemove are the actions of a _NET_WM_STATE message.
 const (
@@ -105,4 +111,51 @@ func (c *Conn) ChangeState(w Window, action uint32, first, second Atom) error {
 	c.SendClientMessage(c.Root(), w, state, MaskSubstructureNotify|MaskSubstructureRedirect,
 		[5]uint32{action, uint32(first), uint32(second), 1, 0})
 	return nil
+}
+
+// Managed tells whether a window manager runs, EWMH or not: some client
+// redirects what happens to the root window's children.
+func (c *Conn) Managed() (bool, error) {
+	r, err := xproto.GetWindowAttributes(c.x, c.Root()).Reply()
+	if err != nil {
+		return false, wrap("look for a window manager", c.orLost(err))
+	}
+	return r.AllEventMasks&MaskSubstructureRedirect != 0, nil
+}
+
+// LowestByInstance returns the lowest viewable override-redirect child of the
+// root whose WM_CLASS instance is one of names, 0 for none. Two round trips.
+func (c *Conn) LowestByInstance(names []string) (Window, error) {
+	_, children, err := c.Tree(c.Root())
+	if err != nil {
+		return 0, err
+	}
+	attributes := make([]xproto.GetWindowAttributesCookie, len(children))
+	classes := make([]xproto.GetPropertyCookie, len(children))
+	for i, w := range children {
+		attributes[i] = xproto.GetWindowAttributes(c.x, w)
+		classes[i] = xproto.GetProperty(c.x, false, w, AtomWMClass, AtomString, 0, 64)
+	}
+	found := Window(0)
+	for i, w := range children {
+		// A window may vanish meanwhile: an error is one that is not there.
+		a, err := attributes[i].Reply()
+		class, err2 := classes[i].Reply()
+		if found != 0 || err != nil || err2 != nil || !a.OverrideRedirect || a.MapState != MapStateViewable {
+			continue
+		}
+		instance, _, _ := strings.Cut(string(class.Value), "\x00")
+		if slices.Contains(names, instance) {
+			found = w
+		}
+	}
+	return found, c.Err()
+}
+
+// Withdraw hides a window and tells a window manager so, also one that has not
+// seen it yet (ICCCM §4.1.4).
+func (c *Conn) Withdraw(w Window) {
+	c.Unmap(w)
+	ev := UnmapNotifyEvent{Event: c.Root(), Window: w}
+	xproto.SendEvent(c.x, false, c.Root(), MaskSubstructureNotify|MaskSubstructureRedirect, string(ev.Bytes()))
 }

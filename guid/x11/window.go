@@ -258,10 +258,10 @@ func (c *Conn) WarpPointer(x, y int) {
 	xproto.WarpPointer(c.x, 0, c.Root(), 0, 0, 0, 0, int16(x), int16(y))
 }
 
-// SetInputFocus gives the keyboard to a window; it goes back to the parent
-// when the window vanishes.
+// SetInputFocus gives the keyboard to a window; it goes to whatever
+// is under the pointer when the window vanishes.
 func (c *Conn) SetInputFocus(w Window, t Timestamp) {
-	xproto.SetInputFocus(c.x, xproto.InputFocusParent, w, t)
+	xproto.SetInputFocus(c.x, xproto.InputFocusPointerRoot, w, t)
 }
 
 // InputFocus asks which window has the keyboard.

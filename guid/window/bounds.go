@@ -1,0 +1,43 @@
+package window
+
+// Bounds are the limits of dom0's screen.
+type Bounds struct {
+	Root   Size // of the root window
+	Work   Rect // without panels; all of the root when nobody says
+	Border int  // width of the frame around a content, in pixels
+}
+
+// Outer is the place of the frame around a content.
+func (b Bounds) Outer(g Geometry) Rect {
+	return Rect{g.X - b.Border, g.Y - b.Border, g.Width + 2*b.Border, g.Height + 2*b.Border}
+}
+
+// inner is the content within a frame.
+func (b Bounds) inner(r Rect) Geometry {
+	return Geometry{r.X + b.Border, r.Y + b.Border, max(1, r.Width-2*b.Border), max(1, r.Height-2*b.Border)}
+}
+
+// force returns where a borderless window may be: with its whole frame within
+// the work area (spec/gui-protocol.md §11.1). One that is entirely off the
+// screen, and so shows nothing, is left alone.
+func (b Bounds) force(g Geometry) Geometry {
+	r := b.Outer(g)
+	if r.Intersect(Rect{0, 0, b.Root.Width, b.Root.Height}).Empty() {
+		return g
+	}
+	r.Width, r.Height = min(r.Width, b.Work.Width), min(r.Height, b.Work.Height)
+	r.X, r.Y = max(r.X, b.Work.X), max(r.Y, b.Work.Y)
+	r.X = min(r.X, b.Work.X+b.Work.Width-r.Width)
+	r.Y = min(r.Y, b.Work.Y+b.Work.Height-r.Height)
+	return b.inner(r)
+}
+
+// overridePercent is the largest share of the work area that a borderless
+// window may cover (spec/gui-protocol.md §11.2).
+const overridePercent = 90
+
+// tooLarge tells whether a borderless window would cover too much.
+func (b Bounds) tooLarge(g Geometry) bool {
+	r := b.Outer(g)
+	return int64(r.Width)*int64(r.Height)*100 > int64(b.Work.Width)*int64(b.Work.Height)*overridePercent
+}

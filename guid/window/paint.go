@@ -1,0 +1,108 @@
+package window
+
+import (
+	"cubicle/guid/wire"
+)
+
+// maxDamage is how many rectangles of one window are kept apart.
+const maxDamage = 16
+
+// detach gives the window's buffer back.
+func (w *win) detach() {
+	if w.buffer != nil {
+		w.buffer.Close()
+		w.buffer = nil
+	}
+	w.damage = nil
+}
+
+// dump is WINDOW_DUMP (§10.1). The old buffer goes first, whatever follows.
+func (s *Session) dump(w *win, m wire.WindowDump) error {
+	w.detach()
+	b, err := s.buffers.Open(m)
+	if err != nil {
+		return offence(m.Type(), w.id, "%v", err)
+	}
+	w.buffer = b
+	if s.cfg.Version.AcksDumps() {
+		return s.agent.Send(w.id, wire.WindowDumpAck{})
+	}
+	return nil
+}
+
+// damage is SHMIMAGE (§7): remembered until Flush.
+func (s *Session) damage(w *win, m wire.ShmImage) {
+	if r, ok := checkDamage(m); ok && (w.mapped || w.docked) {
+		s.addDamage(w, r)
+	}
+}
+
+func (s *Session) addDamage(w *win, r Rect) {
+	r = r.Intersect(Rect{0, 0, w.geometry.Width, w.geometry.Height})
+	if r.Empty() {
+		return
+	}
+	if len(w.damage) == 0 {
+		s.dirty = append(s.dirty, w.id)
+	}
+	for i, old := range w.damage {
+		if old.Contains(r) {
+			return
+		}
+		if r.Contains(old) {
+			w.damage[i] = r
+			return
+		}
+	}
+	if len(w.damage) == maxDamage {
+		for _, old := range w.damage {
+			r = r.Union(old)
+		}
+		w.damage = w.damage[:0]
+	}
+	w.damage = append(w.damage, r)
+}
+
+// LocalExpose says that a rectangle of the content must be painted again. It
+// is remembered until Flush.
+func (s *Session) LocalExpose(id wire.WindowID, r Rect) {
+	if w, ok := s.windows[id]; ok {
+		s.addDamage(w, r)
+	}
+}
+
+// Flush paints what has changed since the last time.
+func (s *Session) Flush() {
+	for _, id := range s.dirty {
+		w, ok := s.windows[id]
+		if !ok {
+			continue
+		}
+		for _, r := range w.damage {
+			s.paint(w, r)
+		}
+		w.damage = w.damage[:0]
+	}
+	s.dirty = s.dirty[:0]
+}
+
+// paint shows a rectangle of the window, as far as an image covers it: the
+// window's own, else that of the whole screen, shifted (§10.4).
+func (s *Session) paint(w *win, r Rect) {
+	b, dx, dy := w.buffer, 0, 0
+	if b == nil {
+		if screen, ok := s.windows[wholeScreen]; ok && screen.buffer != nil {
+			b, dx, dy = screen.buffer, w.geometry.X, w.geometry.Y
+		}
+	}
+	if b == nil {
+		return
+	}
+	r = r.Intersect(Rect{0, 0, w.geometry.Width, w.geometry.Height})
+	size := b.Size()
+	src := Rect{r.X + dx, r.Y + dy, r.Width, r.Height}.Intersect(Rect{0, 0, size.Width, size.Height})
+	if r.Empty() || src.Empty() {
+		return
+	}
+	s.display.Paint(w.id, b, src, src.X-dx, src.Y-dy)
+}

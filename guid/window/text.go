@@ -1,0 +1,69 @@
+package window
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// firstText returns the bytes before the first NUL; the last byte counts as
+// one.
+func firstText(b []byte) []byte {
+	b = b[:len(b)-1]
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return b
+}
+
+// cleanText makes a qube's text showable (spec/gui-protocol.md §12.1): every
+// byte that is not printable ASCII becomes '_'. With utf8Allowed, well-formed
+// UTF-8 stays, but for characters that change how others are shown.
+func cleanText(b []byte, utf8Allowed bool) string {
+	const ellipsis = "\u2026"
+	if cut, ok := bytes.CutSuffix(b, []byte(ellipsis)); ok && !utf8Allowed {
+		return cleanText(cut, false) + "..."
+	}
+	var out strings.Builder
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		switch {
+		case r >= 0x20 && r < 0x7f:
+			out.WriteByte(b[0])
+		case utf8Allowed && n > 1 && showable(r):
+			out.WriteRune(r)
+		case utf8Allowed:
+			out.WriteByte('_')
+		default:
+			n = 1
+			out.WriteByte('_')
+		}
+		b = b[n:]
+	}
+	return out.String()
+}
+
+// showable tells whether a character beyond ASCII shows as itself: no C1
+// controls, no marks that turn the direction of text or are invisible.
+func showable(r rune) bool {
+	switch {
+	case r < 0xa0, // C1
+		r == 0xad,                  // soft hyphen
+		r == 0x61c,                 // Arabic letter mark
+		r == 0x115f || r == 0x1160, // Hangul fillers
+		r == 0x180e,
+		r >= 0x200b && r <= 0x200f, // zero width, LRM, RLM
+		r >= 0x2028 && r <= 0x202e, // line separators, embeddings, overrides
+		r >= 0x2060 && r <= 0x206f, // isolates and other invisible ones
+		r == 0x3164,
+		r >= 0xfe00 && r <= 0xfe0f, // variation selectors
+		r == 0xfeff,
+		r == 0xffa0,
+		r >= 0xfff0 && r <= 0xfffb,
+		r&0xfffe == 0xfffe,            // not characters
+		r >= 0xe000 && r <= 0xf8ff,    // private use
+		r >= 0xe0000 && r <= 0x10ffff: // tags, private use
+		return false
+	}
+	return true
+}
