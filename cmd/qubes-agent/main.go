@@ -15,6 +15,7 @@ import (
 	"cubicle/agents/gui"
 	pid1 "cubicle/agents/init"
 	"cubicle/agents/link"
+	"cubicle/agents/qrexec"
 	"cubicle/agents/session"
 	"cubicle/daemon/vchan"
 )
@@ -22,9 +23,10 @@ import (
 type commands struct {
 	Debug bool `help:"Log details." env:"CUBICLE_DEBUG"`
 
-	Init initCmd `cmd:"" help:"Be the first process of a sandbox qube."`
-	Link linkCmd `cmd:"" help:"Share the link to dom0 among the qube's agents."`
-	Gui  guiCmd  `cmd:"" help:"Show the windows of an X display in dom0."`
+	Init   initCmd   `cmd:"" help:"Be the first process of a sandbox qube."`
+	Link   linkCmd   `cmd:"" help:"Share the link to dom0 among the qube's agents."`
+	Qrexec qrexecCmd `cmd:"" help:"Run commands and services that dom0 asks for."`
+	Gui    guiCmd    `cmd:"" help:"Show the windows of an X display in dom0."`
 }
 
 type initCmd struct{}
@@ -66,6 +68,18 @@ func transport(local string) (vchan.Transport, error) {
 	return &link.Transport{Path: local}, nil
 }
 
+type qrexecCmd struct {
+	Local string `help:"Socket of the link's relay." default:"${local}"`
+}
+
+func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
+	t, err := transport(c.Local)
+	if err != nil {
+		return err
+	}
+	return ended(ctx, qrexec.Run(ctx, t, qrexec.Options{Log: log}))
+}
+
 // ended is nil when a program stopped because it was asked to.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -81,6 +95,8 @@ func byName(argv0 string) []string {
 		return []string{"init"}
 	case "qubes-gui":
 		return []string{"gui"}
+	case "qrexec-agent":
+		return []string{"qrexec"}
 	}
 	return nil
 }
