@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"time"
@@ -121,4 +122,20 @@ func (c *Core) putStats(id qube.UUID, s engine.Stats, cpu float64) {
 		e.memory, e.cpu = s.Memory, cpu
 		t.events = append(t.events, Event{Qube: id})
 	})
+}
+
+// Measure asks the engine of a qube now: memory in use and its limit in
+// bytes, CPU time. A halted qube has zeros.
+func (c *Core) Measure(ctx context.Context, id qube.UUID) (memory, limit int64, cpu time.Duration, err error) {
+	c.mu.Lock()
+	r := c.runs[id]
+	c.mu.Unlock()
+	if r == nil {
+		return 0, 0, 0, nil
+	}
+	s, err := r.engine.Stats(ctx, string(id))
+	if errors.Is(err, engine.ErrNotRunning) {
+		return 0, 0, 0, nil
+	}
+	return s.Memory, s.MemoryMax, s.CPU, err
 }

@@ -1,0 +1,129 @@
+package bus
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+
+	"cubicle/daemon/bus/client"
+	"cubicle/daemon/core"
+	"cubicle/daemon/qube"
+)
+
+// properties are those of one interface of one object.
+type properties = map[string]any
+
+// object is what is at a path: always exactly one interface of ours.
+type object struct {
+	spec  *interfaceSpec
+	props properties
+}
+
+// engineTuple is an element of Manager.Engines.
+type engineTuple struct{ Name, Isolation, Weakness string }
+
+func renderManager(v *core.View) properties {
+	engines := []engineTuple{}
+	for _, e := range v.Engines() {
+		engines = append(engines, engineTuple{e.Name, string(e.Isolation), e.Weakness})
+	}
+	return properties{
+		"DefaultTemplate": v.System().Property("default_template"),
+		"DefaultEngine":   v.System().Property("default_engine"),
+		"Engines":         engines,
+	}
+}
+
+func renderQube(v *core.View, q core.Qube) properties {
+	label := q.Label()
+	engine, _ := v.Engine(q.Engine())
+	var started uint64
+	if t := q.Started(); !t.IsZero() {
+		started = uint64(t.Unix())
+	}
+	return properties{
+		"Name": string(q.Name()), "UUID": string(q.UUID()), "QID": uint32(q.QID()), "Class": string(q.Class()),
+		"Label": label.Name, "LabelColor": label.Color, "LabelIndex": uint32(label.Index), "Icon": q.Property("icon"),
+		"State": string(q.State()), "Template": string(q.TemplateName()), "NetVM": q.Property("netvm"), "XID": int32(q.XID()),
+		"Engine": q.Engine(), "Isolation": string(engine.Isolation), "Weakness": engine.Weakness,
+		"Memory": uint32(q.Number("memory")), "VCPUs": uint32(q.Number("vcpus")), "DefaultUser": q.Property("default_user"),
+		"StartTime": started, "MemoryUsed": uint64(q.MemoryUsed()), "CPUUsage": q.CPUUsage(), "DiskUsage": uint64(q.DiskUsage()),
+		"Error": q.Trouble(), "Outdated": q.Outdated(),
+	}
+}
+
+func renderLabel(l qube.Label) properties {
+	return properties{"Name": l.Name, "Color": l.Color, "Index": uint32(l.Index)}
+}
+
+func renderJob(j core.Job) properties {
+	return properties{
+		"Kind": j.Kind, "Qube": string(j.Qube), "Text": j.Text, "Progress": j.Progress, "State": string(j.State),
+		"ErrorName": string(j.ErrKind), "Error": j.Err,
+	}
+}
+
+// lookup renders the object at a path as it is now.
+func lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
+	rest, ok := strings.CutPrefix(string(path), string(client.RootPath))
+	if !ok {
+		return object{}, false
+	}
+	if rest == "" {
+		return object{&managerSpec, renderManager(v)}, true
+	}
+	kind, name, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+	switch kind {
+	case "qube":
+		id, err := qube.ParseUUID(strings.ReplaceAll(name, "_", "-"))
+		if err != nil || id == qube.Dom0UUID {
+			return object{}, false
+		}
+		q, ok := v.Lookup(id)
+		if !ok {
+			return object{}, false
+		}
+		return object{&qubeSpec, renderQube(v, q)}, true
+	case "label":
+		for _, l := range qube.Labels {
+			if client.LabelPath(l.Name) == path {
+				return object{&labelSpec, renderLabel(l)}, true
+			}
+		}
+	case "job":
+		id, err := strconv.ParseUint(name, 10, 64)
+		if err != nil || client.JobPath(id) != path {
+			return object{}, false
+		}
+		j, ok := v.Job(id)
+		if !ok {
+			return object{}, false
+		}
+		return object{&jobSpec, renderJob(j)}, true
+	}
+	return object{}, false
+}
+
+// everything renders all objects but the manager.
+func everything(v *core.View) map[dbus.ObjectPath]object {
+	all := map[dbus.ObjectPath]object{}
+	for _, q := range v.Qubes() {
+		all[client.QubePath(string(q.UUID()))] = object{&qubeSpec, renderQube(v, q)}
+	}
+	for _, l := range qube.Labels {
+		all[client.LabelPath(l.Name)] = object{&labelSpec, renderLabel(l)}
+	}
+	for id, j := range v.Jobs() {
+		all[client.JobPath(id)] = object{&jobSpec, renderJob(j)}
+	}
+	return all
+}
+
+func variants(p properties) map[string]dbus.Variant {
+	out := make(map[string]dbus.Variant, len(p))
+	for k, v := range p {
+		out[k] = dbus.MakeVariant(v)
+	}
+	return out
+}

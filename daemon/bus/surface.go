@@ -1,0 +1,177 @@
+package bus
+
+import (
+	"encoding/xml"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cubicle/daemon/bus/client"
+)
+
+// The surface is data: what is served, described and authorised comes from
+// here. Signatures are D-Bus type strings.
+
+// access says who may call a method.
+type access int
+
+const (
+	anybody access = iota // on the bus
+	owner                 // root and the desktop user
+)
+
+type methodSpec struct {
+	name    string
+	in, out []param
+	access  access
+}
+
+type param struct{ name, sig string }
+
+type propertySpec struct{ name, sig string }
+
+type signalSpec struct {
+	name string
+	args []param
+}
+
+type interfaceSpec struct {
+	name       string
+	methods    []methodSpec
+	properties []propertySpec
+	signals    []signalSpec
+}
+
+var (
+	jobOut = []param{{"job", "o"}}
+
+	managerSpec = interfaceSpec{
+		name: client.ManagerInterface,
+		methods: []methodSpec{
+			{"CreateQube", []param{{"name", "s"}, {"class", "s"}, {"label", "s"}, {"properties", "a{sv}"}}, jobOut, owner},
+			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
+		},
+		properties: []propertySpec{{"DefaultEngine", "s"}, {"DefaultTemplate", "s"}, {"Engines", "a(sss)"}},
+	}
+	qubeSpec = interfaceSpec{
+		name: client.QubeInterface,
+		methods: []methodSpec{
+			{"Clone", []param{{"name", "s"}}, jobOut, owner},
+			{"Kill", nil, jobOut, owner},
+			{"Pause", nil, jobOut, owner},
+			{"Remove", nil, jobOut, owner},
+			{"ResetProperty", []param{{"name", "s"}}, nil, owner},
+			{"Run", []param{{"command", "s"}, {"user", "s"}, {"wait_for_session", "b"}}, jobOut, owner},
+			{"SetProperty", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
+			{"Shutdown", []param{{"force", "b"}}, jobOut, owner},
+			{"Start", nil, jobOut, owner},
+			{"StartApp", []param{{"app", "s"}}, jobOut, owner},
+			{"Unpause", nil, jobOut, owner},
+			{"Volumes", nil, []param{{"volumes", "aa{sv}"}}, owner},
+		},
+		properties: []propertySpec{
+			{"CPUUsage", "d"}, {"Class", "s"}, {"DefaultUser", "s"}, {"DiskUsage", "t"}, {"Engine", "s"}, {"Error", "s"},
+			{"Icon", "s"}, {"Isolation", "s"}, {"Label", "s"}, {"LabelColor", "u"}, {"LabelIndex", "u"}, {"Memory", "u"},
+			{"MemoryUsed", "t"}, {"Name", "s"}, {"NetVM", "s"}, {"Outdated", "b"}, {"QID", "u"}, {"StartTime", "t"},
+			{"State", "s"}, {"Template", "s"}, {"UUID", "s"}, {"VCPUs", "u"}, {"Weakness", "s"}, {"XID", "i"},
+		},
+	}
+	labelSpec = interfaceSpec{
+		name:       client.LabelInterface,
+		properties: []propertySpec{{"Color", "u"}, {"Index", "u"}, {"Name", "s"}},
+	}
+	jobSpec = interfaceSpec{
+		name:    client.JobInterface,
+		methods: []methodSpec{{"Cancel", nil, nil, owner}},
+		properties: []propertySpec{{"Error", "s"}, {"ErrorName", "s"}, {"Kind", "s"}, {"Progress", "d"}, {"Qube", "s"},
+			{"State", "s"}, {"Text", "s"}},
+	}
+
+	introspectableSpec = interfaceSpec{
+		name:    "org.freedesktop.DBus.Introspectable",
+		methods: []methodSpec{{"Introspect", nil, []param{{"xml_data", "s"}}, anybody}},
+	}
+	propertiesSpec = interfaceSpec{
+		name: "org.freedesktop.DBus.Properties",
+		methods: []methodSpec{
+			{"Get", []param{{"interface_name", "s"}, {"property_name", "s"}}, []param{{"value", "v"}}, owner},
+			{"GetAll", []param{{"interface_name", "s"}}, []param{{"properties", "a{sv}"}}, owner},
+			{"Set", []param{{"interface_name", "s"}, {"property_name", "s"}, {"value", "v"}}, nil, owner},
+		},
+		signals: []signalSpec{{"PropertiesChanged", []param{{"interface_name", "s"}, {"changed_properties", "a{sv}"}, {"invalidated_properties", "as"}}}},
+	}
+	objectManagerSpec = interfaceSpec{
+		name:    "org.freedesktop.DBus.ObjectManager",
+		methods: []methodSpec{{"GetManagedObjects", nil, []param{{"objects", "a{oa{sa{sv}}}"}}, owner}},
+		signals: []signalSpec{
+			{"InterfacesAdded", []param{{"object_path", "o"}, {"interfaces", "a{sa{sv}}"}}},
+			{"InterfacesRemoved", []param{{"object_path", "o"}, {"interfaces", "as"}}},
+		},
+	}
+)
+
+func (i interfaceSpec) method(name string) (methodSpec, bool) {
+	n := slices.IndexFunc(i.methods, func(m methodSpec) bool { return m.name == name })
+	if n < 0 {
+		return methodSpec{}, false
+	}
+	return i.methods[n], true
+}
+
+func signature(params []param) string {
+	var b strings.Builder
+	for _, p := range params {
+		b.WriteString(p.sig)
+	}
+	return b.String()
+}
+
+const introspectHead = `<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">
+<node>
+`
+
+// introspection describes an object with these interfaces and child nodes.
+func introspection(specs []interfaceSpec, children []string) string {
+	var b strings.Builder
+	b.WriteString(introspectHead)
+	arg := func(p param, direction string) {
+		fmt.Fprintf(&b, "      <arg name=%q type=%q", p.name, p.sig)
+		if direction != "" {
+			fmt.Fprintf(&b, " direction=%q", direction)
+		}
+		b.WriteString("/>\n")
+	}
+	for _, i := range specs {
+		fmt.Fprintf(&b, "  <interface name=%q>\n", i.name)
+		for _, m := range i.methods {
+			fmt.Fprintf(&b, "    <method name=%q>\n", m.name)
+			for _, p := range m.in {
+				arg(p, "in")
+			}
+			for _, p := range m.out {
+				arg(p, "out")
+			}
+			b.WriteString("    </method>\n")
+		}
+		for _, p := range i.properties {
+			fmt.Fprintf(&b, "    <property name=%q type=%q access=\"read\"/>\n", p.name, p.sig)
+		}
+		for _, s := range i.signals {
+			fmt.Fprintf(&b, "    <signal name=%q>\n", s.name)
+			for _, p := range s.args {
+				arg(p, "")
+			}
+			b.WriteString("    </signal>\n")
+		}
+		b.WriteString("  </interface>\n")
+	}
+	for _, c := range children {
+		b.WriteString("  <node name=\"")
+		// Writing to a strings.Builder cannot fail.
+		_ = xml.EscapeText(&b, []byte(c))
+		b.WriteString("\"/>\n")
+	}
+	b.WriteString("</node>\n")
+	return b.String()
+}
