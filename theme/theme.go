@@ -76,7 +76,7 @@ func colorPair(name fyne.ThemeColorName) (pair, bool) {
 	case fynetheme.ColorNameButton:
 		return pair{0x343840ff, 0xe6e8ecff}, true
 	case fynetheme.ColorNameDisabledButton:
-		return pair{0x2a2d33ff, 0xeff0f2ff}, true
+		return pair{0x363a42ff, 0xe9ebeeff}, true
 	case fynetheme.ColorNameInputBackground:
 		return pair{0x16181bff, 0xffffffff}, true
 	case fynetheme.ColorNameInputBorder:

@@ -20,6 +20,15 @@ func Icon(name string) fyne.Resource {
 	return fynetheme.NewThemedResource(fyne.NewStaticResource(name+".svg", svg))
 }
 
+// Picture is one of our drawings in its own colours.
+func Picture(name string) fyne.Resource {
+	svg, err := assets.Icon(name)
+	if err != nil {
+		return fynetheme.BrokenImageIcon()
+	}
+	return fyne.NewStaticResource(name+".svg", svg)
+}
+
 // ColorIcon is one of our drawings in a colour of the theme.
 func ColorIcon(name string, ink fyne.ThemeColorName) fyne.Resource {
 	return fynetheme.NewColoredResource(Icon(name), ink)

@@ -50,7 +50,7 @@ func columns() []column {
 const (
 	gap       = 16 // between columns
 	margin    = 16 // left and right of a row
-	iconSize  = 16
+	iconSize  = 18
 	iconGap   = 10 // between an icon and its text
 	rowHeight = 36
 	badgePad  = 8
@@ -87,7 +87,7 @@ func (c column) text(q *dom0.Qube) string {
 		return "–"
 	case colMemory:
 		if isUp(q) && q.MemoryUsed > 0 {
-			return size(q.MemoryUsed)
+			return memory(q.MemoryUsed)
 		}
 		return "–"
 	case colDisk:

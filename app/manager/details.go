@@ -61,9 +61,10 @@ func newDetails(m *Manager) *details {
 // show describes the selection, or all qubes when there is none.
 func (d *details) show(chosen []dom0.Qube) {
 	variant := fyne.CurrentApp().Settings().ThemeVariant()
-	control.Show(d.tag, len(chosen) == 1)
+	control.Show(d.tag, len(chosen) < 2)
 	switch len(chosen) {
 	case 0:
+		control.SetImage(d.tag, control.Picture("qube-manager"))
 		d.words("", d.summary())
 		d.note(d.isolationOfAll())
 		d.working(dom0.Job{})
@@ -146,16 +147,16 @@ func (d *details) summary() string {
 	if s.Link == dom0.Connecting {
 		return "Connecting to qubesd …"
 	}
-	up, memory := 0, uint64(0)
+	up, used := 0, uint64(0)
 	for i := range s.Qubes {
 		if isUp(&s.Qubes[i]) {
 			up++
-			memory += s.Qubes[i].MemoryUsed
+			used += s.Qubes[i].MemoryUsed
 		}
 	}
 	text := fmt.Sprintf("%s · %d running", count(len(s.Qubes), "qube", "qubes"), up)
-	if memory > 0 {
-		text += " · " + size(memory) + " of memory in use"
+	if used > 0 {
+		text += " · " + memory(used) + " of memory in use"
 	}
 	return text
 }
@@ -186,7 +187,7 @@ func (d *details) describe(q *dom0.Qube) string {
 		facts = append(facts, count(int(q.VCPUs), "vCPU", "vCPUs"))
 	}
 	if q.MemoryMax > 0 {
-		facts = append(facts, size(uint64(q.MemoryMax)<<20)+" memory")
+		facts = append(facts, memory(uint64(q.MemoryMax)<<20)+" memory")
 	}
 	if q.NetVM == "" {
 		facts = append(facts, "offline")
@@ -216,10 +217,11 @@ func remarkOn(q *dom0.Qube) (kind, text string) {
 
 // errands are the running jobs whose qube is not in the table yet.
 type errands struct {
-	box    *fyne.Container
-	cancel func(dom0.JobID)
-	shown  []dom0.JobID
-	bars   map[dom0.JobID]*errand
+	box     *fyne.Container
+	cancel  func(dom0.JobID)
+	shown   []dom0.JobID
+	bars    map[dom0.JobID]*errand
+	resized func()
 }
 
 type errand struct {
@@ -256,7 +258,7 @@ func (e *errands) show(s *dom0.Snapshot) {
 			e.shown = append(e.shown, j.ID)
 			e.bars[j.ID] = one
 		}
-		e.box.Refresh()
+		e.resized()
 	}
 	for _, j := range list {
 		text := j.Text

@@ -68,6 +68,7 @@ type Manager struct {
 	tip     *tip
 	sheet   *sheet
 	page    *create.Page // when the sheet is the new-qube page
+	main    *fyne.Container
 	content fyne.CanvasObject
 
 	jobs    map[dom0.JobID]dom0.JobState // as last seen; nil before the first live snapshot
@@ -150,8 +151,11 @@ func (m *Manager) build() {
 			m.opts.Clipboard.SetContent(text)
 		}
 	})
+	m.notices.resized = m.rearrange
 	m.link = newLinkPanel()
+	m.link.resized = m.rearrange
 	m.errands = newErrands(func(id dom0.JobID) { m.cancelJob(id) })
+	m.errands.resized = m.rearrange
 	m.details = newDetails(m)
 	m.empty = newEmptyState()
 	m.tip = newTip(m.opts.Later)
@@ -176,9 +180,8 @@ func (m *Manager) build() {
 	top := container.NewStack(newGround(theme.Panel, "", 0), container.NewVBox(bar,
 		container.New(layout.NewCustomPaddedLayout(0, 8, 12, 12), chips)))
 	middle := container.NewStack(m.table.content(), m.empty.box)
-	main := container.NewBorder(
-		container.New(layout.NewCustomPaddedVBoxLayout(0), top, m.link.box, m.notices.box, m.errands.box), m.details.box, nil, nil, middle)
-	m.content = container.NewStack(main, m.tip.layer)
+	m.main = container.New(&pile{grow: 4}, top, m.link.box, m.notices.box, m.errands.box, middle, m.details.box)
+	m.content = container.NewStack(m.main, m.tip.layer)
 
 	for _, s := range []*desktop.CustomShortcut{
 		{KeyName: fyne.KeyF, Modifier: fyne.KeyModifierControl},
@@ -221,6 +224,38 @@ func (*toolbarLayout) Layout(o []fyne.CanvasObject, size fyne.Size) {
 	o[1].Move(fyne.NewPos(size.Width-wide, (size.Height-high)/2))
 }
 
+// pile sets objects below each other without gaps; the one with index grow
+// takes the height that is left.
+type pile struct{ grow int }
+
+func (p *pile) MinSize(o []fyne.CanvasObject) fyne.Size {
+	size := fyne.Size{}
+	for _, one := range o {
+		if one.Visible() {
+			min := one.MinSize()
+			size = fyne.NewSize(max(size.Width, min.Width), size.Height+min.Height)
+		}
+	}
+	return size
+}
+
+func (p *pile) Layout(o []fyne.CanvasObject, size fyne.Size) {
+	spare := size.Height - p.MinSize(o).Height
+	y := float32(0)
+	for i, one := range o {
+		if !one.Visible() {
+			continue
+		}
+		high := one.MinSize().Height
+		if i == p.grow {
+			high += spare
+		}
+		one.Move(fyne.NewPos(0, y))
+		one.Resize(fyne.NewSize(size.Width, high))
+		y += high
+	}
+}
+
 // show draws a snapshot.
 func (m *Manager) show(s *dom0.Snapshot) {
 	old := m.state
@@ -233,6 +268,15 @@ func (m *Manager) show(s *dom0.Snapshot) {
 	if m.page != nil {
 		m.page.Update(s)
 	}
+}
+
+// rearrange gives the panels above the table their room, and keeps the
+// cursor in sight.
+func (m *Manager) rearrange() {
+	// A wrapped text knows its height only once it has its width.
+	m.main.Layout.Layout(m.main.Objects, m.main.Size())
+	m.main.Refresh()
+	m.table.reveal()
 }
 
 // list applies group, filter and order to the state.
@@ -377,9 +421,10 @@ func (m *Manager) remembered() {
 
 // linkPanel says that the daemon is not there and what to do.
 type linkPanel struct {
-	box   *fyne.Container
-	text  *widget.Label
-	shown string
+	box     *fyne.Container
+	text    *widget.Label
+	shown   string
+	resized func()
 }
 
 func newLinkPanel() *linkPanel {
@@ -405,5 +450,5 @@ func (l *linkPanel) show(s *dom0.Snapshot) {
 		icon := widget.NewIcon(control.ColorIcon("unplugged", fynetheme.ColorNameWarning))
 		l.box.Add(panel(theme.NoticeGround, fynetheme.ColorNameWarning, container.NewBorder(nil, nil, icon, nil, l.text)))
 	}
-	l.box.Refresh()
+	l.resized()
 }

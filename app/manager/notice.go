@@ -29,9 +29,10 @@ const maxNotices = 3
 
 // notices stacks the panels above the table.
 type notices struct {
-	box  *fyne.Container
-	list []notice
-	copy func(string)
+	box     *fyne.Container
+	list    []notice
+	copy    func(string)
+	resized func()
 }
 
 func newNotices(copyText func(string)) *notices {
@@ -62,7 +63,7 @@ func (n *notices) draw() {
 	for _, one := range n.list {
 		n.box.Add(n.panel(one))
 	}
-	n.box.Refresh()
+	n.resized()
 }
 
 func (n *notices) panel(one notice) fyne.CanvasObject {

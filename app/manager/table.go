@@ -54,7 +54,7 @@ func newTable() *table {
 
 // content is the table as it is put into a window.
 func (t *table) content() fyne.CanvasObject {
-	return container.NewBorder(t.head, nil, nil, nil, t.scroll)
+	return container.New(&pile{grow: 1}, t.head, t.scroll)
 }
 
 // show replaces the rows.
@@ -135,18 +135,27 @@ func (t *table) chosen() []dom0.Qube {
 
 // selected tells everyone that the selection or the cursor changed.
 func (t *table) selected(reveal bool) {
-	if i := t.picks.index(t.picks.cursor); reveal && i >= 0 {
-		top, height := float32(i*rowHeight), t.scroll.Size().Height
-		switch offset := t.scroll.Offset.Y; {
-		case top < offset:
-			t.scroll.ScrollToOffset(fyne.NewPos(0, top))
-		case top+rowHeight > offset+height:
-			t.scroll.ScrollToOffset(fyne.NewPos(0, top+rowHeight-height))
-		}
+	if reveal {
+		t.reveal()
 	}
 	t.body.paint()
 	if t.onSelect != nil {
 		t.onSelect()
+	}
+}
+
+// reveal scrolls the cursor into sight.
+func (t *table) reveal() {
+	i := t.picks.index(t.picks.cursor)
+	if i < 0 {
+		return
+	}
+	top, height := float32(i*rowHeight), t.scroll.Size().Height
+	switch offset := t.scroll.Offset.Y; {
+	case top < offset:
+		t.scroll.ScrollToOffset(fyne.NewPos(0, top))
+	case top+rowHeight > offset+height:
+		t.scroll.ScrollToOffset(fyne.NewPos(0, top+rowHeight-height))
 	}
 }
 
@@ -304,9 +313,6 @@ func (t *table) explain(r *row, x float32) string {
 			if q.Outdated {
 				return fmt.Sprintf("%s runs on an older version of %s; restart it to get the new one.", q.Name, q.Template)
 			}
-			return q.Template
-		case colNetwork:
-			return q.NetVM
 		case colIsolation:
 			if q.Weakness != "" {
 				return q.Isolation + ": " + q.Weakness

@@ -85,7 +85,7 @@ func classWord(class dom0.Class) string {
 	return string(class)
 }
 
-// size writes bytes with a decimal unit, three digits at most.
+// size writes bytes on a disk with a decimal unit, three digits at most.
 func size(bytes uint64) string {
 	if bytes < 1000 {
 		return fmt.Sprintf("%d B", bytes)
@@ -100,6 +100,15 @@ func size(bytes uint64) string {
 		return fmt.Sprintf("%.1f %s", value, units[unit])
 	}
 	return fmt.Sprintf("%.0f %s", value, units[unit])
+}
+
+// memory writes bytes as qubes' memory is set: a MB has 1024² bytes.
+func memory(bytes uint64) string {
+	const mb = 1 << 20
+	if bytes < 10000*mb {
+		return fmt.Sprintf("%d MB", (bytes+mb/2)/mb)
+	}
+	return fmt.Sprintf("%.1f GB", float64(bytes)/(1024*mb))
 }
 
 // since writes a moment so that it can be told from yesterday's.

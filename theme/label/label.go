@@ -122,17 +122,17 @@ func Icon(shape Shape, c, background color.NRGBA) []byte {
 	body := ""
 	switch shape {
 	case Ring:
-		body = fmt.Sprintf(`<circle cx="12" cy="12" r="7.5" fill="none" stroke="%s" stroke-width="4"/>`, fill)
+		body = fmt.Sprintf(`<circle cx="12" cy="12" r="8" fill="none" stroke="%s" stroke-width="4"/>`, fill)
 		if ringed {
-			body = fmt.Sprintf(`<circle cx="12" cy="12" r="7.5" fill="none" stroke="%s" stroke-width="5"/>`+
-				`<circle cx="12" cy="12" r="7.5" fill="none" stroke="%s" stroke-width="2"/>`, edge, fill)
+			body = fmt.Sprintf(`<circle cx="12" cy="12" r="8" fill="none" stroke="%s" stroke-width="5"/>`+
+				`<circle cx="12" cy="12" r="8" fill="none" stroke="%s" stroke-width="2"/>`, edge, fill)
 		}
 	case Dashed:
-		body = fmt.Sprintf(`<circle cx="12" cy="12" r="7.5" fill="none" stroke="%s" stroke-width="4" stroke-dasharray="5.2 2.65"/>`, edge)
+		body = fmt.Sprintf(`<circle cx="12" cy="12" r="8" fill="none" stroke="%s" stroke-width="4" stroke-dasharray="5.6 2.78"/>`, edge)
 	case Shield:
 		body = fmt.Sprintf(`<path d="M12 2.5L20 5.5V11.5C20 16.5 16.6 20 12 21.8C7.4 20 4 16.5 4 11.5V5.5Z" fill="%s" stroke="%s" stroke-width="1.6" stroke-linejoin="round"/>`, fill, edge)
 	default:
-		body = fmt.Sprintf(`<rect x="3.5" y="3.5" width="17" height="17" rx="4" ry="4" fill="%s" stroke="%s" stroke-width="1.6"/>`, fill, edge)
+		body = fmt.Sprintf(`<rect x="2.5" y="2.5" width="19" height="19" rx="4.5" ry="4.5" fill="%s" stroke="%s" stroke-width="1.6"/>`, fill, edge)
 	}
 	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="24" height="24" viewBox="0 0 24 24">%s</svg>`, body)
 }

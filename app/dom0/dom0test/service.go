@@ -69,10 +69,6 @@ func Serve(address string) (*Service, error) {
 			conn.Close()
 			return nil, fmt.Errorf("export %s: %w", iface, err)
 		}
-		if err := conn.Export(object, client.RootPath, iface); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("export %s: %w", iface, err)
-		}
 	}
 	reply, err := conn.RequestName(client.BusName, dbus.NameFlagDoNotQueue)
 	if err == nil && reply != dbus.RequestNameReplyPrimaryOwner {
