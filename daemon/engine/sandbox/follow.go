@@ -1,0 +1,294 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/engine"
+)
+
+// follow announces that the machine runs, and waits for its end.
+func (e *Engine) follow(m *machine) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return errClosed
+	}
+	m.ended, m.dropped = make(chan struct{}), make(chan struct{})
+	m.state = engine.Up
+	e.events.add(engine.Event{UUID: m.uuid, State: engine.Up})
+	return e.startFollowing(m)
+}
+
+// startFollowing waits in the background for the supervisor's end. Engine.mu
+// is held.
+func (e *Engine) startFollowing(m *machine) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	e.following.Add(1)
+	go func() {
+		defer e.following.Done()
+		defer r.Close()
+		if m.super.awaitEnd(r) {
+			e.finish(m)
+		}
+		m.super.close()
+		m.init.close()
+	}()
+	ended, dropped := m.ended, m.dropped
+	go func() {
+		select {
+		case <-ended:
+		case <-dropped:
+		}
+		w.Close()
+	}()
+	return nil
+}
+
+// finish announces the machine's end and why.
+func (e *Engine) finish(m *machine) {
+	status, err := readStatus(filepath.Join(e.dir(m.uuid), fileStatus))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	ev := engine.Event{UUID: m.uuid, State: engine.Absent}
+	noMemory := m.watch.killed()
+	switch {
+	case m.killed:
+		ev.Reason = engine.Killed
+	case noMemory && (status != 0 || err != nil):
+		ev.Reason = engine.OutOfMemory
+		ev.Detail = fmt.Sprintf("it needed more than its %d MiB of memory", m.limit>>20)
+	case err != nil:
+		ev.Reason = engine.Crashed
+		ev.Detail = e.options.Runtime + " was ended from outside"
+	case status == 0 || m.stopping && status == 128+int(unix.SIGTERM):
+		ev.Reason = engine.Stopped
+	default:
+		ev.Reason = engine.Crashed
+		ev.Detail = fmt.Sprintf("its first process ended with status %d", status)
+	}
+	m.state = engine.Absent
+	m.watch.close()
+	e.events.add(ev)
+	close(m.ended)
+}
+
+// running returns a machine that runs.
+func (e *Engine) running(uuid string) (*machine, engine.MachineState, error) {
+	m, err := e.machine(uuid)
+	if err != nil {
+		return nil, engine.Absent, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m.state == engine.Absent {
+		return nil, engine.Absent, engine.ErrNotRunning
+	}
+	return m, m.state, nil
+}
+
+// setState changes the state of a machine that still runs, and announces it.
+func (e *Engine) setState(m *machine, s engine.MachineState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m.state != engine.Absent && m.state != s {
+		m.state = s
+		e.events.add(engine.Event{UUID: m.uuid, State: s})
+	}
+}
+
+// Pause freezes a machine. The control group does it for both runtimes: also
+// gVisor's kernel itself then takes no processor time.
+func (e *Engine) Pause(_ context.Context, uuid string) error {
+	return fail("pause", uuid, e.setFrozen(uuid, true, engine.Suspended))
+}
+
+// Resume thaws it.
+func (e *Engine) Resume(_ context.Context, uuid string) error {
+	return fail("resume", uuid, e.setFrozen(uuid, false, engine.Up))
+}
+
+func (e *Engine) setFrozen(uuid string, frozen bool, state engine.MachineState) error {
+	m, _, err := e.running(uuid)
+	if err != nil {
+		return err
+	}
+	err = m.group.freeze(frozen)
+	if errors.Is(err, errNoFreezer) {
+		return fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
+	}
+	if err != nil {
+		if frozen {
+			// Half frozen is neither.
+			err = errors.Join(err, m.group.freeze(false))
+		}
+		return err
+	}
+	e.setState(m, state)
+	return nil
+}
+
+// Shutdown sends SIGTERM to the qube's init.
+func (e *Engine) Shutdown(ctx context.Context, uuid string) error {
+	m, state, err := e.running(uuid)
+	if err != nil {
+		return fail("shut down", uuid, err)
+	}
+	if state == engine.Suspended {
+		if err := e.Resume(ctx, uuid); err != nil {
+			return err
+		}
+	}
+	e.mu.Lock()
+	m.stopping = true
+	e.mu.Unlock()
+	if e.options.Runtime == Crun {
+		err = m.init.signal(unix.SIGTERM)
+	} else {
+		err = e.tell(ctx, m, "kill", m.uuid, "TERM")
+	}
+	if errors.Is(err, unix.ESRCH) {
+		err = nil // it ends already
+	}
+	return fail("shut down", uuid, err)
+}
+
+// Kill ends a machine and waits until it is gone.
+func (e *Engine) Kill(_ context.Context, uuid string) error {
+	m, state, err := e.running(uuid)
+	if err != nil {
+		return fail("kill", uuid, err)
+	}
+	e.mu.Lock()
+	m.killed = true
+	super, first, ended := m.super, m.init, m.ended
+	e.mu.Unlock()
+	if err := first.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		e.log.Warn("the first process of a machine cannot be killed", "uuid", uuid, "error", err)
+	}
+	if state == engine.Suspended {
+		// In version 1, the frozen do not even die.
+		if err := m.group.freeze(false); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			e.log.Warn("a machine cannot be thawed to be killed", "uuid", uuid, "error", err)
+		}
+	}
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(3 * time.Second):
+	}
+	e.destroy(m, super)
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(killLimit):
+		return fail("kill", uuid, errors.New("its processes do not end"))
+	}
+}
+
+// Stats tells what a running machine uses. Processes is 0 for gVisor, whose
+// processes only its own kernel knows.
+func (e *Engine) Stats(_ context.Context, uuid string) (engine.Stats, error) {
+	m, _, err := e.running(uuid)
+	if err != nil {
+		return engine.Stats{}, fail("look at", uuid, err)
+	}
+	s := engine.Stats{MemoryMax: m.limit}
+	if m.group.none() {
+		return s, fail("look at", uuid, fmt.Errorf("%w: statistics need control groups", engine.ErrUnsupported))
+	}
+	if s.Memory, err = m.group.memoryUse(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, fail("look at", uuid, err)
+	}
+	if s.CPU, err = m.group.cpuTime(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, fail("look at", uuid, err)
+	}
+	if e.options.Runtime == Crun {
+		s.Processes = len(m.group.processes())
+	}
+	return s, nil
+}
+
+// Running finds the machines that run in this root under this engine.
+func (e *Engine) Running(context.Context) ([]engine.Found, error) {
+	entries, err := os.ReadDir(e.options.Root.Machines())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for machines: %w", err)
+	}
+	var found []engine.Found
+	for _, entry := range entries {
+		if !uuids.MatchString(entry.Name()) {
+			continue
+		}
+		f, ok, err := e.find(entry.Name())
+		if err != nil {
+			return nil, fmt.Errorf("look for machine %s: %w", entry.Name(), err)
+		}
+		if ok {
+			found = append(found, f)
+		}
+	}
+	return found, nil
+}
+
+// find takes up a machine that an earlier process started.
+func (e *Engine) find(uuid string) (engine.Found, bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return engine.Found{}, false, errClosed
+	}
+	if m := e.machines[uuid]; m != nil {
+		return engine.Found{UUID: uuid, Domain: m.domain, State: m.state}, m.state != engine.Absent, nil
+	}
+	r, err := e.readRecord(uuid)
+	if err != nil || r.Engine != e.options.Runtime || r.Supervisor == nil || r.Init == nil {
+		// Half-prepared or another engine's; Prepare and Release clean up.
+		return engine.Found{}, false, nil
+	}
+	super, err := r.Supervisor.open()
+	if err != nil {
+		return engine.Found{}, false, nil // it ended while nobody looked
+	}
+	first, err := openProcess(r.Init.PID)
+	if err != nil || first.Start != r.Init.Start {
+		if err == nil {
+			first.close()
+		}
+		super.close()
+		return engine.Found{}, false, nil // it is just ending
+	}
+	m := &machine{
+		uuid: uuid, name: r.Name, domain: r.Domain, limit: r.Memory,
+		tree: &tree{loops: r.Loops}, group: group{uuid: uuid},
+		super: super, init: first, state: engine.Up,
+		ended: make(chan struct{}), dropped: make(chan struct{}),
+	}
+	if m.group.controllers, err = findControllers(); err != nil {
+		return engine.Found{}, false, err
+	}
+	if m.watch, err = watchMemory(m.group); err != nil {
+		return engine.Found{}, false, err
+	}
+	if frozen, err := m.group.frozen(); err == nil && frozen {
+		m.state = engine.Suspended
+	}
+	e.machines[uuid] = m
+	if err := e.startFollowing(m); err != nil {
+		return engine.Found{}, false, err
+	}
+	return engine.Found{UUID: uuid, Domain: m.domain, State: m.state}, true, nil
+}

@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// identity names a process for as long as the host is up: numbers are used
+// again, the time of the start (ticks since boot) tells two apart.
+type identity struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+// process is a process that we can signal and wait for without being its
+// parent, and without ever hitting another of the same number.
+type process struct {
+	identity
+	fd *os.File // pidfd
+}
+
+// openProcess takes hold of a process.
+func openProcess(pid int) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
+	}
+	p := &process{identity{PID: pid}, os.NewFile(uintptr(fd), "pidfd")}
+	if p.Start, err = startTime(pid); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// open takes hold of the very process, if it still lives.
+func (i identity) open() (*process, error) {
+	p, err := openProcess(i.PID)
+	if err != nil {
+		return nil, err
+	}
+	if p.Start != i.Start || p.over() {
+		p.close()
+		return nil, fmt.Errorf("process %d: %w", i.PID, unix.ESRCH)
+	}
+	return p, nil
+}
+
+func startTime(pid int) (uint64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name in parentheses may hold anything; field 22 is the 20th after.
+	_, rest, ok := cutLast(string(data), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat cannot be read", pid)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+func (p *process) signal(sig unix.Signal) error {
+	return unix.PidfdSendSignal(int(p.fd.Fd()), sig, nil, 0)
+}
+
+// over tells whether the process has ended.
+func (p *process) over() bool { return p.wait(0) == nil }
+
+// wait waits for the end, up to limit.
+func (p *process) wait(limit time.Duration) error {
+	fds := []unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(limit); ; {
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline).Milliseconds())))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return err
+		case !time.Now().Before(deadline):
+			return context.DeadlineExceeded
+		}
+	}
+}
+
+// awaitEnd waits for the end without a limit; cancel, a descriptor that
+// becomes readable or hangs up, ends the wait with false.
+func (p *process) awaitEnd(cancel *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}, {Fd: int32(cancel.Fd()), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return false
+		}
+		if fds[0].Revents != 0 {
+			return true
+		}
+		if fds[1].Revents != 0 {
+			return false
+		}
+	}
+}
+
+func (p *process) close() { p.fd.Close() }
+
+// killAll ends what is still in a machine's control group.
+func killAll(g group) {
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		pids := g.processes()
+		if len(pids) == 0 {
+			return
+		}
+		for _, pid := range pids {
+			// It may have ended meanwhile.
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
