@@ -1,6 +1,7 @@
 package gui
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -52,12 +53,12 @@ func startX(t *testing.T) (display string, grows bool) {
 	w.Close()
 	t.Cleanup(func() { stop(cmd) })
 	r.SetReadDeadline(time.Now().Add(patience))
-	b := make([]byte, 16)
-	n, err := r.Read(b)
+	// The line break is a write of its own, which must find a reader.
+	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatalf("%s does not start: %v", cmd.Path, err)
 	}
-	display = ":" + strings.TrimSpace(string(b[:n]))
+	display = ":" + strings.TrimSpace(line)
 	t.Setenv("DISPLAY", display)
 	t.Setenv("XAUTHORITY", filepath.Join(dir, "none"))
 	return display, grows
