@@ -7,69 +7,42 @@ package jail
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/paths"
+	"cubicle/daemon/seccomp"
 )
 
-// calls are the system calls of the jailed process, with the reason for each
-// group. Whatever is not here fails with EPERM.
-var calls = []struct {
-	why   string
-	names []string
-}{
-	{"move bytes and descriptors on sockets", []string{"read", "write", "readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto", "splice", "pipe2", "shutdown", "close"}},
-	{"accept and dial UNIX sockets, and ask who is there", []string{"bind", "listen", "accept4", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt"}},
-	{"non-blocking mode, close-on-exec, seals and pipe sizes", []string{"fcntl"}},
-	{"the network poller", []string{"epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2"}},
-	{"the pixel region", []string{"memfd_create", "ftruncate"}},
-	{"the sockets' files, within what landlock leaves", []string{"openat", "newfstatat", "fstat", "unlinkat", "unlink", "symlinkat", "renameat", "renameat2", "readlinkat", "fchmodat", "fchmodat2", "fchmod"}},
-	{"the Go runtime: memory, never executable", []string{"munmap", "madvise", "mincore", "mremap", "brk"}},
-	{"the Go runtime: threads and their locks", []string{"futex", "sched_yield", "sched_getaffinity", "gettid", "getpid", "set_robust_list", "rseq", "exit", "exit_group", "restart_syscall"}},
-	{"the Go runtime: signals to itself", []string{"tgkill", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"}},
-	{"the Go runtime: time and chance", []string{"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "getrandom"}},
-	{"who we are, for the check of peers", []string{"getuid", "geteuid", "getgid", "getegid"}},
-}
-
-// guarded are calls that are allowed only with such arguments.
-func guarded() []seccomp.NameWithConditions {
-	arg := func(n uint32, op seccomp.Operation, v uint64) seccomp.Condition {
-		return seccomp.Condition{Argument: n, Operation: op, Value: v}
-	}
-	one := func(name string, c ...seccomp.Condition) seccomp.NameWithConditions {
-		return seccomp.NameWithConditions{Name: name, Conditions: c}
-	}
-	return []seccomp.NameWithConditions{
-		// No network: neither AF_INET nor netlink, packets or vsock.
-		one("socket", arg(0, seccomp.Equal, unix.AF_UNIX)),
-		one("socketpair", arg(0, seccomp.Equal, unix.AF_UNIX)),
-		// Memory that can be executed is never made.
-		one("mmap", arg(2, seccomp.BitsNotSet, unix.PROT_EXEC)),
-		one("mprotect", arg(2, seccomp.BitsNotSet, unix.PROT_EXEC)),
-		// Threads, not processes.
-		one("clone", arg(0, seccomp.BitsSet, unix.CLONE_THREAD)),
-	}
-}
-
-// policy assembles the tables. clone3 hides its flags behind a pointer: it
-// "does not exist", so that its callers fall back to clone.
-func policy() seccomp.Policy {
-	allow := seccomp.SyscallGroup{Action: seccomp.ActionAllow, NamesWithCondtions: guarded()}
-	for _, c := range calls {
-		allow.Names = append(allow.Names, c.names...)
-	}
-	noSuchCall := seccomp.Action(unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS))
-	return seccomp.Policy{
-		DefaultAction: seccomp.ActionErrno,
-		Syscalls: []seccomp.SyscallGroup{
-			{Action: noSuchCall, Names: []string{"clone3"}},
-			allow,
-		},
-	}
+// calls are the system calls of the jailed process. Whatever is not here
+// fails with EPERM.
+var calls = seccomp.Filter{
+	{Why: "move bytes and descriptors on sockets",
+		Calls: []string{"read", "write", "readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto", "splice", "pipe2", "shutdown", "close"}},
+	{Why: "sockets, but no network: neither AF_INET nor netlink, packets or vsock",
+		Calls: []string{"socket", "socketpair"}, When: []seccomp.Cond{{Arg: 0, Op: seccomp.Equals, Value: unix.AF_UNIX}}},
+	{Why: "accept and dial UNIX sockets, and ask who is there",
+		Calls: []string{"bind", "listen", "accept4", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt"}},
+	{Why: "non-blocking mode, close-on-exec, seals and pipe sizes", Calls: []string{"fcntl"}},
+	{Why: "the network poller", Calls: []string{"epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2"}},
+	{Why: "the pixel region", Calls: []string{"memfd_create", "ftruncate"}},
+	{Why: "the sockets' files, within what landlock leaves",
+		Calls: []string{"openat", "newfstatat", "fstat", "unlinkat", "unlink", "symlinkat", "renameat", "renameat2", "readlinkat", "fchmodat", "fchmodat2", "fchmod"}},
+	{Why: "the Go runtime: memory", Calls: []string{"munmap", "madvise", "mincore", "mremap", "brk"}},
+	{Why: "the Go runtime: memory, but none to execute",
+		Calls: []string{"mmap", "mprotect"}, When: []seccomp.Cond{{Arg: 2, Op: seccomp.Lacks, Value: unix.PROT_EXEC}}},
+	{Why: "the Go runtime: threads, but no processes",
+		Calls: []string{"clone"}, When: []seccomp.Cond{{Arg: 0, Op: seccomp.Has, Value: unix.CLONE_THREAD | unix.CLONE_VM}}},
+	{Why: "the Go runtime: locks and the end of threads",
+		Calls: []string{"futex", "sched_yield", "sched_getaffinity", "gettid", "getpid", "set_robust_list", "rseq", "exit", "exit_group", "restart_syscall"}},
+	{Why: "the Go runtime: signal handlers", Calls: []string{"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"}},
+	{Why: "the Go runtime: time and chance",
+		Calls: []string{"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "getrandom"}},
+	{Why: "who we are, for the check of peers", Calls: []string{"getuid", "geteuid", "getgid", "getegid"}},
 }
 
 // Enter locks the whole process in, for good. It keeps what landlock cannot
@@ -96,9 +69,10 @@ func Enter(root paths.Root) (weakness string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("jail: landlock: %w", err)
 	}
-	err = seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: policy()})
-	if err != nil {
-		return "", fmt.Errorf("jail: seccomp: %w", err)
+	ownThreads := seccomp.Rule{Why: "the Go runtime: signals to its own threads",
+		Calls: []string{"tgkill"}, When: []seccomp.Cond{{Arg: 0, Op: seccomp.Equals, Value: uint32(os.Getpid())}}}
+	if err := append(slices.Clone(calls), ownThreads).Load(); err != nil {
+		return "", fmt.Errorf("jail: %w", err)
 	}
 	return weakness, nil
 }
