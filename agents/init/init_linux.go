@@ -96,7 +96,7 @@ func setUp(log *slog.Logger) session.User {
 		{"host", setUpHost(log, user)},
 		{"network", raiseLoopback()},
 		{"session", session.WriteEnv(session.EnvFile, user.Env())},
-		{"x server", session.WriteXFiles(user.GID)},
+		{"x server", session.WriteXFiles(user.UID)},
 	} {
 		if step.err != nil {
 			log.Error("set-up failed", "what", step.what, "err", step.err)

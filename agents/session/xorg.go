@@ -96,24 +96,25 @@ func XArgs(readyFD int) []string {
 	}
 }
 
-// WriteXFiles writes the X server's configuration and its cookie, which group
-// gid may read.
-func WriteXFiles(gid uint32) error {
+// WriteXFiles writes the X server's configuration and its cookie, which user
+// uid and the server's own group may read.
+func WriteXFiles(uid uint32) error {
 	if err := replaceFile(XConfigFile, []byte(XConfig()), 0o644); err != nil {
 		return err
 	}
-	return WriteXAuth(XAuthFile, Display, gid)
+	return WriteXAuth(XAuthFile, Display, uid)
 }
 
 // WriteXAuth writes a file with a fresh cookie for display (":0"), which the
-// server and its clients read; group gid may read it.
-func WriteXAuth(path, display string, gid uint32) error {
+// server and its clients read. User uid owns it; root may lack the capability
+// to read what it does not own, and reads it by its group.
+func WriteXAuth(path, display string, uid uint32) error {
 	cookie := make([]byte, 16)
 	rand.Read(cookie)
 	if err := replaceFile(path, appendXAuth(nil, strings.TrimPrefix(display, ":"), cookie), 0o640); err != nil {
 		return err
 	}
-	return os.Chown(path, 0, int(gid))
+	return os.Chown(path, int(uid), 0)
 }
 
 // appendXAuth appends one entry in the format of libXau: big-endian family,
