@@ -109,12 +109,14 @@ func (e *Engine) spec(m engine.Machine, t *tree, ids uint32, cgroup string) *spe
 	if e.options.Runtime == Crun {
 		spec.Linux.Seccomp = systemCalls()
 	} else {
-		// Nobody else writes the private volume, so gVisor may cache it. The
-		// link's folder changes when qrexecd starts again.
-		spec.Annotations = map[string]string{
-			"dev.gvisor.spec.mount.rw.source": at(treeRW),
-			"dev.gvisor.spec.mount.rw.type":   "bind",
-			"dev.gvisor.spec.mount.rw.share":  "container",
+		// gVisor caches files (exclusive access) but for the folders in which
+		// dom0 changes something while the qube runs.
+		spec.Annotations = make(map[string]string)
+		for _, name := range []string{treeAgent, treeLink} {
+			prefix := "dev.gvisor.spec.mount." + name + "."
+			spec.Annotations[prefix+"source"] = at(name)
+			spec.Annotations[prefix+"type"] = "bind"
+			spec.Annotations[prefix+"share"] = "shared"
 		}
 	}
 	return spec

@@ -142,12 +142,12 @@ func (e *Engine) runtime(m *machine, command string) []string {
 		return append(args, command)
 	}
 	args = append(args, "--log-format", "text",
-		"--network=none",  // only lo
-		"--host-uds=all",  // the link's socket
-		"--overlay2=none", // the overlay is ours
-		"--allow-suid",    // sudo
-		"--directfs=true", // files without a round trip to the gofer
-		"--file-access=exclusive", "--file-access-mounts=shared",
+		"--network=none",                                            // only lo
+		"--host-uds=all",                                            // the link's socket
+		"--overlay2=none",                                           // the overlay is ours
+		"--allow-suid",                                              // sudo
+		"--directfs=true",                                           // files without a round trip to the gofer
+		"--file-access=exclusive", "--file-access-mounts=exclusive", // see spec,
 	)
 	if m.group.none() {
 		args = append(args, "--ignore-cgroups")
@@ -257,6 +257,8 @@ func (e *Engine) whyNot(m *machine) error {
 	switch {
 	case status == 127 || status == 126:
 		return unusable("%s cannot be run: %s (%s)", e.options.Binary, said, mend[e.options.Runtime])
+	case strings.Contains(said, "runsc flags"):
+		return unusable("%s is too old: %s (distributions' runsc before 2025 cannot run sudo in a qube)", e.options.Binary, mend[Runsc])
 	case strings.Contains(said, "sync file: EOF"):
 		return fmt.Errorf("%s: %s: a folder above its files is closed to other users: check that / and %s have mode 0755", e.options.Runtime, said, m.tree.hideout)
 	}
