@@ -1,0 +1,317 @@
+// Command qubesd is dom0's daemon: it holds the state of all qubes, starts and
+// stops them, and serves the Admin API and D-Bus. On SIGTERM it ends and the
+// qubes run on, unless told otherwise; the next qubesd finds them again.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/admin"
+	"cubicle/daemon/bus"
+	"cubicle/daemon/bus/client"
+	"cubicle/daemon/core"
+	"cubicle/daemon/core/router"
+	"cubicle/daemon/engine"
+	"cubicle/daemon/engine/sandbox"
+	"cubicle/daemon/paths"
+	qrexec "cubicle/daemon/qrexec/client"
+	"cubicle/daemon/storage"
+	"cubicle/daemon/storage/file"
+	"cubicle/daemon/store"
+	"cubicle/daemon/template"
+)
+
+type flags struct {
+	Root      string        `help:"Folder of the whole system (default: $$CUBICLE_ROOT, or /)." type:"path" placeholder:"DIR"`
+	Engine    string        `help:"Engine of qubes that choose none (default: the strongest that works)." placeholder:"NAME"`
+	BinDir    string        `help:"Folder of our programs and of runsc (default: that of qubesd)." type:"path" placeholder:"DIR"`
+	AgentDir  string        `help:"Folder that holds the qubes-agent program (default: agent in the folder of our programs)." type:"path" placeholder:"DIR"`
+	UserUID   []int         `help:"User who may use the D-Bus service, beside root: the one at the screen." name:"user-uid" aliases:"allow-uid" placeholder:"N"`
+	Group     int           `help:"Group that may use the Admin API's socket and to which qrexecd belongs." default:"0" placeholder:"N"`
+	QrexecUID int           `help:"User that qrexecd runs as." name:"qrexec-uid" default:"0" placeholder:"N"`
+	StopQubes time.Duration `help:"On exit shut all qubes down, and kill those that are not down after this time." name:"stop-qubes-on-exit" placeholder:"TIME"`
+	Debug     bool          `help:"Log details." env:"CUBICLE_DEBUG"`
+}
+
+func main() {
+	var f flags
+	kong.Parse(&f, kong.Name("qubesd"), kong.Description("Holds the state of all qubes, starts and stops them."), kong.UsageOnError())
+	level := slog.LevelInfo
+	if f.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	err := run(ctx, log, f)
+	stop()
+	if err != nil {
+		log.Error("failed", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, log *slog.Logger, f flags) error {
+	root, err := paths.FromEnv()
+	if f.Root != "" {
+		root, err = paths.New(f.Root)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.complete(); err != nil {
+		return err
+	}
+	if err := makeFolders(root, f.Group); err != nil {
+		return err
+	}
+	engines, err := f.engines(ctx, root, log)
+	if err != nil {
+		return err
+	}
+	for _, e := range engines {
+		defer e.Close()
+	}
+	pool, err := file.New("varlibqubes", root.State())
+	if err != nil {
+		return err
+	}
+	state, err := store.Open(root.State())
+	if err != nil {
+		return err
+	}
+	routerSocket, err := listen(root.Router(), 0o600, f.QrexecUID, -1)
+	if err != nil {
+		return err
+	}
+	r := router.Listen(routerSocket, []int{0, os.Geteuid(), f.QrexecUID}, log.With("part", "router"))
+	defer r.Close()
+	c, err := core.Open(ctx, core.Config{
+		Store: state, Pools: []storage.Pool{pool}, Engines: engines, DefaultEngine: f.Engine,
+		Router: r, Caller: caller{root}, Builder: builder{root, log.With("part", "template")},
+		Clock: core.WallClock{}, Log: log,
+		Links: root.Links(), Runs: filepath.Join(root.RunQubes(), "runs"), AgentDir: f.AgentDir, QrexecUID: f.QrexecUID,
+	})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	server := admin.New(c, log.With("part", "admin"))
+	defer server.Close()
+	failed := make(chan error, 3)
+	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {
+		return err
+	}
+	if err := serve(server, root.Join("run/qubesd.internal.sock"), 0o600, -1, admin.Internal, failed); err != nil {
+		return err
+	}
+	busCtx, endBus := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer endBus()
+	work.Go(func() {
+		err := bus.New(c, client.Address(root), append(f.UserUID, os.Geteuid()), log.With("part", "bus")).Run(busCtx, func() {
+			log.Info("serving D-Bus", "name", client.BusName)
+		})
+		if err != nil {
+			failed <- err
+		}
+	})
+	log.Info("ready", "root", string(root), "qubes", len(c.View().Qubes()), "engine", c.View().System().Property("default_engine"))
+	if err := c.Autostart(); err != nil {
+		return err
+	}
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	if f.StopQubes > 0 {
+		err = errors.Join(err, c.StopAll(context.Background(), f.StopQubes))
+	}
+	return err
+}
+
+// complete fills in what was not said.
+func (f *flags) complete() error {
+	if f.BinDir == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find our programs: %w", err)
+		}
+		f.BinDir = filepath.Dir(self)
+	}
+	if f.AgentDir == "" {
+		f.AgentDir = filepath.Join(f.BinDir, "agent")
+	}
+	if _, err := os.Stat(filepath.Join(f.AgentDir, engine.AgentBinary)); err != nil {
+		return fmt.Errorf("the agent of qubes: %w", err)
+	}
+	return nil
+}
+
+// makeFolders makes the folders that processes of other users meet in. In the
+// sticky ones, members of the group make sockets and nobody removes another's.
+func makeFolders(root paths.Root, group int) error {
+	for _, d := range []struct {
+		path string
+		mode fs.FileMode
+	}{
+		{root.State(), 0o711},
+		{root.Run(), 0o755},
+		{root.RunQubes(), 0o775 | fs.ModeSticky},
+		{root.Links(), 0o755},
+		{root.Vchan(), 0o775 | fs.ModeSticky},
+	} {
+		if err := os.MkdirAll(d.path, 0o755); err != nil {
+			return err
+		}
+		if root == "/" && d.path == root.Run() {
+			continue // the machine's own
+		}
+		gid := -1
+		if d.mode&fs.ModeSticky != 0 {
+			gid = group
+		}
+		if err := os.Chown(d.path, os.Geteuid(), gid); err != nil {
+			return err
+		}
+		if err := os.Chmod(d.path, d.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// engines are those that work on this machine, strongest first.
+func (f *flags) engines(ctx context.Context, root paths.Root, log *slog.Logger) ([]engine.Engine, error) {
+	names := []string{sandbox.Runsc, sandbox.Crun}
+	found := make([]engine.Engine, len(names))
+	problems := make([]error, len(names))
+	var work sync.WaitGroup
+	for i, name := range names {
+		binary := filepath.Join(f.BinDir, name)
+		if _, err := os.Stat(binary); err != nil {
+			binary = "" // the engine looks in PATH
+		}
+		e, err := sandbox.New(sandbox.Options{Runtime: name, Binary: binary, Root: root, Log: log.With("engine", name)})
+		if err != nil {
+			problems[i] = err
+			continue
+		}
+		work.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			if err := e.Probe(ctx); err != nil {
+				problems[i] = errors.Join(err, e.Close())
+				return
+			}
+			found[i] = e
+		})
+	}
+	work.Wait()
+	var usable []engine.Engine
+	for i, e := range found {
+		if e == nil {
+			log.Warn("an engine does not work here", "engine", names[i], "error", problems[i])
+			if names[i] == f.Engine {
+				return nil, problems[i]
+			}
+			continue
+		}
+		usable = append(usable, e)
+	}
+	if len(usable) == 0 {
+		return nil, fmt.Errorf("no engine works here: %w", errors.Join(problems...))
+	}
+	return usable, nil
+}
+
+func serve(s *admin.Server, path string, mode fs.FileMode, group int, surface admin.Surface, failed chan<- error) error {
+	l, err := listen(path, mode, -1, group)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := s.Serve(l, surface); err != nil {
+			failed <- fmt.Errorf("%s: %w", path, err)
+		}
+	}()
+	return nil
+}
+
+// listen makes a socket. One that nobody serves any more is replaced; a live
+// one means that another qubesd runs.
+func listen(path string, mode fs.FileMode, uid, gid int) (*net.UnixListener, error) {
+	// A path may be longer than a socket's address: go through its folder.
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	short := "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(path)
+	if conn, err := net.Dial("unix", short); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: another process serves it already", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	// It must not be open to all for a moment.
+	old := unix.Umask(0o177)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false) // by then the short name means nothing
+	if err := errors.Join(os.Chown(path, uid, gid), os.Chmod(path, mode)); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// caller makes calls through qrexecd.
+type caller struct{ root paths.Root }
+
+func (c caller) Call(ctx context.Context, s core.Service) (int, error) {
+	call := qrexec.Call{Root: c.root, Target: strconv.Itoa(int(s.To)), Command: qrexec.Service(s.User, s.Name), JustExec: s.NoInput}
+	if !s.NoInput {
+		call.Stdin = strings.NewReader(s.Input)
+	}
+	return qrexec.Run(ctx, call)
+}
+
+// builder builds templates from the recipes that we bring along.
+type builder struct {
+	root paths.Root
+	log  *slog.Logger
+}
+
+func (b builder) Build(ctx context.Context, recipe, dir string, report func(float64, string)) (string, error) {
+	r, err := template.Load(recipe)
+	if err != nil {
+		return "", err
+	}
+	cache := filepath.Join(b.root.Cache(), "templates")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return "", err
+	}
+	image, _, err := template.Build(ctx, template.Options{Recipe: r, Dir: dir, Cache: cache, Progress: report, Log: b.log})
+	return image, err
+}
