@@ -140,12 +140,6 @@ func (t *Theme) Color(name fyne.ThemeColorName, variant fyne.ThemeVariant) color
 	return fynetheme.DefaultTheme().Color(name, variant)
 }
 
-// Ground is the window's background in a variant: what label colours must
-// stand out from.
-func (t *Theme) Ground(variant fyne.ThemeVariant) color.NRGBA {
-	return t.Color(fynetheme.ColorNameBackground, variant).(color.NRGBA)
-}
-
 // Font implements fyne.Theme.
 func (t *Theme) Font(style fyne.TextStyle) fyne.Resource {
 	return fynetheme.DefaultTheme().Font(style)

@@ -1,11 +1,12 @@
 package control
 
 import (
+	"image/color"
+
 	"fyne.io/fyne/v2"
 	fynetheme "fyne.io/fyne/v2/theme"
 
 	"cubicle/assets"
-	"cubicle/theme"
 	"cubicle/theme/label"
 )
 
@@ -35,10 +36,10 @@ func ColorIcon(name string, ink fyne.ThemeColorName) fyne.Resource {
 }
 
 // LabelIcon is a label's shape and colour, with a ring where the colour
-// would vanish on the background of the current variant.
-func LabelIcon(shape label.Shape, rgb uint32, variant fyne.ThemeVariant) fyne.Resource {
-	ground := theme.New().Ground(variant)
+// would vanish on the window's background.
+func LabelIcon(shape label.Shape, rgb uint32) fyne.Resource {
+	ground := color.NRGBAModel.Convert(NewPainter().Ink(fynetheme.ColorNameBackground)).(color.NRGBA)
 	c := label.RGB(rgb)
-	name := "label-" + shape.String() + "-" + label.Hex(c)[1:] + "-" + label.Hex(ground)[1:] + ".svg"
+	name := "label-" + shape.String() + "-" + label.Hex(c)[1:] + "-on-" + label.Hex(ground)[1:] + ".svg"
 	return fyne.NewStaticResource(name, label.Icon(shape, c, ground))
 }

@@ -122,7 +122,7 @@ func (p *Page) build() {
 		caption("Name"), p.name, blank(), p.fault,
 		caption("Kind"), kinds,
 		caption("Colour"), p.colours,
-		caption("Template"), p.template, blank(), p.tempHint,
+		caption("Template"), container.NewStack(p.template, control.NewGround("", fynetheme.ColorNameInputBorder, 6)), blank(), p.tempHint,
 		blank(), p.start)
 	buttons := container.NewHBox(layout.NewSpacer(), p.cancel, p.create)
 	p.content = container.NewBorder(container.NewVBox(title, p.failBox), buttons, nil, nil, form)

@@ -52,7 +52,7 @@ func newDetails(m *Manager) *details {
 	first := container.NewBorder(nil, nil, container.NewHBox(container.NewCenter(d.tag), d.name), nil, d.facts)
 	second := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(-8), first, second)
-	d.box = container.NewStack(newGround(theme.Panel, "", 0),
+	d.box = container.NewStack(control.NewGround(theme.Panel, "", 0),
 		container.NewBorder(widget.NewSeparator(), nil, nil, nil,
 			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), container.NewBorder(nil, nil, nil, container.NewCenter(d.work), lines))))
 	return d
@@ -60,7 +60,6 @@ func newDetails(m *Manager) *details {
 
 // show describes the selection, or all qubes when there is none.
 func (d *details) show(chosen []dom0.Qube) {
-	variant := fyne.CurrentApp().Settings().ThemeVariant()
 	control.Show(d.tag, len(chosen) < 2)
 	switch len(chosen) {
 	case 0:
@@ -70,7 +69,7 @@ func (d *details) show(chosen []dom0.Qube) {
 		d.working(dom0.Job{})
 	case 1:
 		q := &chosen[0]
-		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color, variant))
+		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color))
 		d.words(q.Name, d.describe(q))
 		d.note(remarkOn(q))
 		d.working(jobOf(d.manager.state, q.Name))

@@ -177,7 +177,7 @@ func (m *Manager) build() {
 
 	bar := container.New(layout.NewCustomPaddedLayout(8, 4, 12, 12),
 		container.New(&toolbarLayout{}, m.tools.box, m.filter))
-	top := container.NewStack(newGround(theme.Panel, "", 0), container.NewVBox(bar,
+	top := container.NewStack(control.NewGround(theme.Panel, "", 0), container.NewVBox(bar,
 		container.New(layout.NewCustomPaddedLayout(0, 8, 12, 12), chips)))
 	middle := container.NewStack(m.table.content(), m.empty.box)
 	m.main = container.New(&pile{grow: 4}, top, m.link.box, m.notices.box, m.errands.box, middle, m.details.box)

@@ -1,8 +1,6 @@
 package manager
 
 import (
-	"image/color"
-
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
@@ -92,46 +90,7 @@ func (n *notices) panel(one notice) fyne.CanvasObject {
 
 // panel is content on a rounded ground with an edge.
 func panel(ground, edge fyne.ThemeColorName, content fyne.CanvasObject) fyne.CanvasObject {
-	back := newGround(ground, edge, 8)
+	back := control.NewGround(ground, edge, 8)
 	return container.New(layout.NewCustomPaddedLayout(4, 4, 12, 12),
 		container.NewStack(back, container.New(layout.NewCustomPaddedLayout(2, 2, 12, 8), content)))
-}
-
-// ground is a rectangle whose colours follow the theme.
-type ground struct {
-	widget.BaseWidget
-	fill, edge fyne.ThemeColorName // edge empty: none
-	radius     float32
-	min        fyne.Size
-}
-
-func newGround(fill, edge fyne.ThemeColorName, radius float32) *ground {
-	g := &ground{fill: fill, edge: edge, radius: radius}
-	g.ExtendBaseWidget(g)
-	return g
-}
-
-// CreateRenderer implements fyne.Widget.
-func (g *ground) CreateRenderer() fyne.WidgetRenderer {
-	r := canvas.NewRectangle(color.Transparent)
-	r.CornerRadius = g.radius
-	return &groundRenderer{ground: g, rect: r}
-}
-
-type groundRenderer struct {
-	ground *ground
-	rect   *canvas.Rectangle
-}
-
-func (r *groundRenderer) Destroy()                     {}
-func (r *groundRenderer) Layout(size fyne.Size)        { r.rect.Resize(size); r.Refresh() }
-func (r *groundRenderer) MinSize() fyne.Size           { return r.ground.min }
-func (r *groundRenderer) Objects() []fyne.CanvasObject { return []fyne.CanvasObject{r.rect} }
-func (r *groundRenderer) Refresh() {
-	p := control.NewPainter()
-	stroke, width := color.Color(color.Transparent), float32(0)
-	if r.ground.edge != "" {
-		stroke, width = p.Ink(r.ground.edge), 1
-	}
-	control.SetRect(r.rect, p.Ink(r.ground.fill), stroke, width)
 }
