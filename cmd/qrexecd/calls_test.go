@@ -169,11 +169,13 @@ func TestNoFreePort(t *testing.T) {
 	q := newSystem(t).qube(workDomain, "work").start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	silence, endSilence := context.WithCancel(context.Background())
+	defer endSilence() // only after the calls: an input that ends ends them too
 	var wg sync.WaitGroup
 	for range 256 {
 		started, w := io.Pipe()
 		wg.Go(func() {
-			_, err := client.Run(ctx, client.Call{Root: q.s.root, Target: "work", Command: "DEFAULT:echo; read x", Stdin: endless{ctx}, Stdout: w})
+			_, err := client.Run(ctx, client.Call{Root: q.s.root, Target: "work", Command: "DEFAULT:echo; read x", Stdin: endless{silence}, Stdout: w})
 			if !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
