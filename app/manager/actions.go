@@ -332,6 +332,9 @@ func (m *Manager) create(page *create.Page, w create.Wish) {
 	m.request(ask, func(id dom0.JobID, err error) {
 		if err != nil {
 			page.Fail(reason(err))
+			if m.page == page {
+				m.canvas.Focus(page.First())
+			}
 			return
 		}
 		m.retries[id] = func() { m.newQube(w) }

@@ -145,6 +145,7 @@ func (m *Manager) build() {
 	m.table.onMenu = m.contextMenu
 	m.table.onKey = m.key
 	m.table.onRune = m.search
+	m.table.onShortcut = m.shortcut
 	m.tools = newToolbar(m)
 	m.notices = newNotices(func(text string) {
 		if m.opts.Clipboard != nil {

@@ -35,6 +35,7 @@ type table struct {
 	onMenu     func(fyne.Position)
 	onKey      func(fyne.KeyName) bool
 	onRune     func(rune)
+	onShortcut func(fyne.Shortcut)
 	onTip      func(text string, at fyne.Position) // empty: none
 	now        func() time.Time
 }
@@ -366,9 +367,8 @@ func (b *tableBody) TypedShortcut(s fyne.Shortcut) {
 		b.table.selected(false)
 		return
 	}
-	// What is not ours goes to the window.
-	if c, ok := fyne.CurrentApp().Driver().CanvasForObject(b).(fyne.Shortcutable); ok {
-		c.TypedShortcut(s)
+	if b.table.onShortcut != nil {
+		b.table.onShortcut(s)
 	}
 }
 
