@@ -95,7 +95,12 @@ func (l *ls) choose(ctx context.Context, e *env) ([]client.Qube, error) {
 }
 
 func (l *ls) show(ctx context.Context, e *env, list []client.Qube, columns []string) error {
-	known := map[string]bool{"name": true, "state": true, "class": true, "ip": true}
+	known := map[string]bool{}
+	for _, set := range formats { // dom0 alone has few properties
+		for _, c := range set {
+			known[c] = true
+		}
+	}
 	rows := [][]string{}
 	for _, q := range list {
 		props, err := e.Properties(ctx, q.Name)
