@@ -98,7 +98,9 @@ func connect(t *testing.T, screen string, change ...func(*session.Config)) *agen
 	t.Setenv("XAUTHORITY", os.DevNull)
 	a := &agent{t: t, conn: ours, region: memory, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { a.done <- session.Run(ctx, cfg, theirs, region, slog.New(slog.NewTextHandler(t.Output(), nil))) }()
+	go func() {
+		a.done <- session.Run(ctx, cfg, theirs, region, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	}()
 	t.Cleanup(func() {
 		cancel()
 		ours.Close()
@@ -201,7 +203,9 @@ func (a *agent) draw(offset, width, height int, shade byte) {
 	}
 }
 
-func pixel(x, y int, shade byte) uint32 { return uint32(shade)<<16 | uint32(y&0xff)<<8 | uint32(x&0xff) }
+func pixel(x, y int, shade byte) uint32 {
+	return uint32(shade)<<16 | uint32(y&0xff)<<8 | uint32(x&0xff)
+}
 
 // show opens a window with pixels and waits until it has been confirmed.
 func (a *agent) show(id wire.WindowID, create wire.Create, shade byte, extra ...wire.Message) {

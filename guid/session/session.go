@@ -15,6 +15,8 @@ import (
 	"cubicle/guid/window"
 	"cubicle/guid/wire"
 	"cubicle/guid/x11"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrDisplayLost is the end of a session whose X server is gone.
@@ -141,14 +143,14 @@ func (l *loop) run() error {
 		select {
 		case m := <-l.messages:
 			if err := l.fromAgent(m); err != nil {
-				return notEOF(err)
+				return unlessGone(err)
 			}
 		case ev, ok := <-l.c.Events():
 			if err := l.fromDisplay(ev, ok); err != nil {
 				return err
 			}
 		case <-l.queue.Done():
-			return l.queue.Err()
+			return unlessGone(l.queue.Err())
 		}
 		if err := l.screen.Settle(l.session); err != nil {
 			return err
@@ -157,8 +159,10 @@ func (l *loop) run() error {
 	}
 }
 
-func notEOF(err error) error {
-	if errors.Is(err, io.EOF) {
+// unlessGone turns the agent's leaving into a good end. It may leave with our
+// messages unread.
+func unlessGone(err error) error {
+	if err == io.EOF || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
 		return nil
 	}
 	return err

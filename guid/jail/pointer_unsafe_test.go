@@ -1,0 +1,6 @@
+package jail
+
+import "unsafe"
+
+// pointer is the address of b for a raw system call.
+func pointer(b []byte) uintptr { return uintptr(unsafe.Pointer(&b[0])) }
