@@ -143,6 +143,8 @@ func plan(log *slog.Logger, self string, user session.User) ([]service, *conditi
 			cred:    user.Credential(),
 			readyFD: readyFD,
 			ready:   bus,
+
+			activates: true,
 		},
 	}
 	server, err := session.XServer()

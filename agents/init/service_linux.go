@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"syscall"
@@ -33,6 +34,10 @@ type service struct {
 	ready   *condition // follows that, may be nil
 
 	after []*condition // what must hold before it starts
+
+	// activates says that what runs in its session (setsid) are services
+	// that it has started, which end when it does.
+	activates bool
 }
 
 // condition is a fact that comes and goes.
@@ -92,22 +97,18 @@ type supervisor struct {
 	log    *slog.Logger
 
 	mu   sync.Mutex // guards pids
-	pids map[int]bool
+	pids map[int]service
 }
 
 func newSupervisor(r *reaper, log *slog.Logger) *supervisor {
-	return &supervisor{reaper: r, log: log, pids: make(map[int]bool)}
+	return &supervisor{reaper: r, log: log, pids: make(map[int]service)}
 }
 
-// running returns the processes of the services.
-func (s *supervisor) running() map[int]bool {
+// running returns the services by process.
+func (s *supervisor) running() map[int]service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[int]bool, len(s.pids))
-	for pid := range s.pids {
-		out[pid] = true
-	}
-	return out
+	return maps.Clone(s.pids)
 }
 
 // keep runs the service until ctx ends, and again whenever it ends before.
@@ -173,8 +174,14 @@ func (s *supervisor) once(ctx context.Context, v service, log *slog.Logger) (str
 		}
 		return "", err
 	}
-	s.note(c.pid, true)
-	defer s.note(c.pid, false)
+	s.mu.Lock()
+	s.pids[c.pid] = v
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.pids, c.pid)
+		s.mu.Unlock()
+	}()
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -201,44 +208,42 @@ func (s *supervisor) once(ctx context.Context, v service, log *slog.Logger) (str
 	}
 }
 
-func (s *supervisor) note(pid int, runs bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if runs {
-		s.pids[pid] = true
-	} else {
-		delete(s.pids, pid)
-	}
-}
-
 // The shares of an orderly stop: programs get the first part to save and end,
-// then the services theirs; whatever is left is killed.
+// then the services theirs; whatever is left is killed. What services have
+// activated gets the short part, and then ends with them.
 const (
-	stopPrograms = 7 * time.Second
-	stopServices = 3 * time.Second
+	stopPrograms  = 7 * time.Second
+	stopActivated = 200 * time.Millisecond
+	stopServices  = 3 * time.Second
 )
 
 // stop ends every process of the qube but our own. services are those that
 // the user's programs need while they end: they are asked last.
-func (s *supervisor) stop(services map[int]bool) error {
-	// A shell ignores TERM but ends on HUP; a stopped program needs CONT to
-	// see either.
-	ask := func(pids []int) {
-		for _, pid := range pids {
-			for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGCONT} {
-				unix.Kill(pid, sig)
-			}
-		}
+func (s *supervisor) stop(services map[int]service) error {
+	all := func() ([]int, error) { return processes(func(process) bool { return true }) }
+	programs := func() ([]int, error) {
+		return processes(func(p process) bool { _, ok := services[p.pid]; return !ok })
 	}
-	programs := func() ([]int, error) { return processes(func(pid int) bool { return !services[pid] }) }
-	all := func() ([]int, error) { return processes(func(int) bool { return true }) }
+	users := func() ([]int, error) {
+		return processes(func(p process) bool { _, ok := services[p.pid]; return !ok && !services[p.session].activates })
+	}
 
 	left, err := programs()
 	if err != nil {
 		return err
 	}
-	ask(left)
-	s.await(programs, stopPrograms)
+	for _, pid := range left {
+		// A shell ignores TERM but ends on HUP; a stopped program needs CONT
+		// to see either.
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGCONT} {
+			unix.Kill(pid, sig) // it may have ended meanwhile
+		}
+	}
+	if !s.await(programs, stopActivated) && !s.await(users, stopPrograms-stopActivated) {
+		if left, err = users(); err == nil {
+			s.log.Warn("programs did not end when asked", "programs", names(left))
+		}
+	}
 	for pid := range services {
 		unix.Kill(pid, unix.SIGTERM)
 	}
@@ -246,7 +251,7 @@ func (s *supervisor) stop(services map[int]bool) error {
 		return nil
 	}
 	if left, err = all(); err == nil && len(left) > 0 {
-		s.log.Warn("killing what did not end", "processes", left)
+		s.log.Warn("killing what did not end", "programs", names(left))
 	}
 	if err := unix.Kill(-1, unix.SIGKILL); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill all: %w", err)
