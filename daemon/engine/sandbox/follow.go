@@ -42,7 +42,9 @@ func (e *Engine) startFollowing(m *machine) error {
 			e.finish(m)
 		}
 		m.super.close()
-		m.init.close()
+		if m.init != nil {
+			m.init.close()
+		}
 	}()
 	ended, dropped := m.ended, m.dropped
 	go func() {
@@ -157,9 +159,6 @@ func (e *Engine) Shutdown(ctx context.Context, uuid string) error {
 	} else {
 		err = e.tell(ctx, m, "kill", m.uuid, "TERM")
 	}
-	if errors.Is(err, unix.ESRCH) {
-		err = nil // it ends already
-	}
 	return fail("shut down", uuid, err)
 }
 
@@ -173,7 +172,7 @@ func (e *Engine) Kill(_ context.Context, uuid string) error {
 	m.killed = true
 	super, first, ended := m.super, m.init, m.ended
 	e.mu.Unlock()
-	if err := first.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := first.signal(unix.SIGKILL); err != nil {
 		e.log.Warn("the first process of a machine cannot be killed", "uuid", uuid, "error", err)
 	}
 	if state == engine.Suspended {
@@ -263,13 +262,9 @@ func (e *Engine) find(uuid string) (engine.Found, bool, error) {
 	if err != nil {
 		return engine.Found{}, false, nil // it ended while nobody looked
 	}
-	first, err := openProcess(r.Init.PID)
-	if err != nil || first.Start != r.Init.Start {
-		if err == nil {
-			first.close()
-		}
-		super.close()
-		return engine.Found{}, false, nil // it is just ending
+	first, err := r.Init.open()
+	if err != nil {
+		first = nil // it is just ending; the supervisor tells when
 	}
 	m := &machine{
 		uuid: uuid, name: r.Name, domain: r.Domain, limit: r.Memory,

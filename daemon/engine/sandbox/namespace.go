@@ -15,7 +15,15 @@ import (
 func inThread(fn func() error) error {
 	result := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread never ends, and would hold what it entered.
+			// While it waits here, another goroutine is on another thread.
+			defer runtime.UnlockOSThread()
+			result <- inThread(fn)
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			result <- fmt.Errorf("leave the shared working folder: %w", err)
 			return

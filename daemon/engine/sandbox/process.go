@@ -74,8 +74,15 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
+// signal sends a signal; to one that has ended, it does nothing.
 func (p *process) signal(sig unix.Signal) error {
-	return unix.PidfdSendSignal(int(p.fd.Fd()), sig, nil, 0)
+	if p == nil {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(int(p.fd.Fd()), sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal process %d: %w", p.PID, err)
+	}
+	return nil
 }
 
 // over tells whether the process has ended.

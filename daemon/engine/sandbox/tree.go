@@ -165,8 +165,12 @@ func (t *tree) overlay(lower *os.File, over storage.Layer, ids uint32, userNS *o
 		return err
 	}
 	upper, work := filepath.Join(upperDir, "upper"), filepath.Join(upperDir, "work")
+	// A run that was prepared twice, or went on after a crash, finds them.
+	if err := os.RemoveAll(filepath.Join(work, "work", "incompat")); err != nil {
+		return err
+	}
 	for _, dir := range []string{upper, work, rootDir} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,185 @@
+// Command testinit is the init of the machines of package enginetest: it
+// dials the link socket, answers questions, one line each, and ends at
+// SIGTERM. It is built static.
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/engine"
+	"cubicle/daemon/paths"
+)
+
+func main() {
+	fmt.Println("testinit is up")
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, syscall.SIGTERM)
+	in := &initProcess{}
+	go func() {
+		<-terms
+		os.Exit(0)
+	}()
+	for {
+		if err := in.serve(); err != nil {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
+type initProcess struct {
+	conn *net.UnixConn
+	hold [][]byte // memory that was asked for
+}
+
+// serve answers questions on one connection.
+func (in *initProcess) serve() error {
+	conn, err := net.Dial("unix", filepath.Join(engine.AgentLinkDir, paths.LinkSocket))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in.conn = conn.(*net.UnixConn)
+	fmt.Fprintf(conn, "ready %d\n", os.Getpid())
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 {
+			continue
+		}
+		answer, err := in.answer(words[0], words[1:])
+		if err != nil {
+			answer = "error: " + strings.ReplaceAll(err.Error(), "\n", " ")
+		}
+		fmt.Fprintln(conn, answer)
+	}
+	return lines.Err()
+}
+
+func (in *initProcess) answer(question string, args []string) (string, error) {
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	switch question {
+	case "ping":
+		return "pong", nil
+	case "exit":
+		status, err := strconv.Atoi(arg(0))
+		if err != nil {
+			return "", err
+		}
+		os.Exit(status)
+	case "ids":
+		text, err := os.ReadFile("/proc/self/uid_map")
+		return fmt.Sprint(os.Getuid(), os.Getgid(), " ", strings.Fields(string(text))), err
+	case "write":
+		return "ok", os.WriteFile(arg(0), []byte(arg(1)), 0o644)
+	case "read":
+		text, err := os.ReadFile(arg(0))
+		return strings.TrimSpace(string(text)), err
+	case "chown":
+		id, err := strconv.Atoi(arg(1))
+		return "ok", errors.Join(err, os.Lchown(arg(0), id, id))
+	case "owner":
+		var st unix.Stat_t
+		err := unix.Stat(arg(0), &st)
+		return fmt.Sprint(st.Uid, st.Gid), err
+	case "hostname":
+		return os.Hostname()
+	case "interfaces":
+		return interfaces()
+	case "connect":
+		conn, err := net.DialTimeout("tcp", arg(0), time.Second)
+		if err != nil {
+			return "", err
+		}
+		return "connected", conn.Close()
+	case "size":
+		var st unix.Statfs_t
+		err := unix.Statfs(arg(0), &st)
+		return fmt.Sprint(int64(st.Blocks) * st.Bsize), err
+	case "eat":
+		return in.eat(arg(0))
+	case "spin":
+		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
+		}
+		return "ok", nil
+	case "dead-link":
+		return "ok", os.Remove(filepath.Join(engine.AgentLinkDir, paths.LinkSocket))
+	case "memory":
+		return in.memory()
+	}
+	return "", fmt.Errorf("no such question: %q", question)
+}
+
+func interfaces() (string, error) {
+	list, err := net.Interfaces()
+	var names []string
+	for _, i := range list {
+		names = append(names, i.Name)
+	}
+	sort.Strings(names)
+	return strings.Join(names, " "), err
+}
+
+// eat uses so many MiB of memory.
+func (in *initProcess) eat(text string) (string, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return "", err
+	}
+	for range n {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 512 {
+			b[i] = byte(i >> 9)
+		}
+		in.hold = append(in.hold, b)
+	}
+	return "ok", nil
+}
+
+// memory receives a descriptor from dom0, maps it and answers in it.
+func (in *initProcess) memory() (string, error) {
+	fmt.Fprintln(in.conn, "send")
+	oob := make([]byte, unix.CmsgSpace(4))
+	buf := make([]byte, 1)
+	_, n, _, _, err := in.conn.ReadMsgUnix(buf, oob)
+	if err != nil {
+		return "", err
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) != 1 {
+		return "", fmt.Errorf("%d control messages, %w", len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return "", fmt.Errorf("%d descriptors, %w", len(fds), err)
+	}
+	defer unix.Close(fds[0])
+	mem, err := unix.Mmap(fds[0], 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return "", fmt.Errorf("mmap: %w", err)
+	}
+	defer unix.Munmap(mem)
+	said := strings.TrimRight(string(mem[:16]), "\x00")
+	copy(mem[64:], "the qube was here")
+	if unix.Ftruncate(fds[0], 0) == nil {
+		return "", errors.New("a sealed memory region could be cut off")
+	}
+	return said, nil
+}
