@@ -15,7 +15,6 @@ import (
 	"cubicle/app/control"
 	"cubicle/app/dom0"
 	"cubicle/app/dom0/dom0test"
-	"cubicle/daemon/qube"
 	"cubicle/theme"
 )
 
@@ -25,11 +24,8 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 const weakness = "The qube has a kernel of its own in user space; a flaw in it reaches dom0."
 
 func labelled(name string) dom0.Label {
-	l, err := qube.ParseLabel(name)
-	if err != nil {
-		panic(err)
-	}
-	return l
+	labels := dom0test.Labels()
+	return labels[slices.IndexFunc(labels, func(l dom0.Label) bool { return l.Name == name })]
 }
 
 func appQube(name, labelName string, state dom0.State) dom0.Qube {
@@ -62,7 +58,7 @@ func household() dom0.Snapshot {
 	starting := appQube("untrusted", "red", dom0.Transient)
 	return dom0.Snapshot{
 		Link:   dom0.Connected,
-		Labels: slices.Clone(qube.Labels[:]),
+		Labels: dom0test.Labels(),
 		Qubes: []dom0.Qube{
 			templateQube("debian-12"), broken, weak, old, paused, starting,
 			appQube("vault", "black", dom0.Halted), appQube("work", "blue", dom0.Running),
@@ -267,7 +263,7 @@ func crowd(n int) dom0.Snapshot {
 		if i%5 == 0 {
 			state = dom0.Running
 		}
-		s.Qubes = append(s.Qubes, appQube(fmt.Sprintf("qube-%03d", i), qube.Labels[i%8].Name, state))
+		s.Qubes = append(s.Qubes, appQube(fmt.Sprintf("qube-%03d", i), dom0test.Labels()[i%8].Name, state))
 	}
 	return s
 }

@@ -72,7 +72,6 @@ func run(o options) error {
 		prefs.SetFloat("manager.height", float64(size.Height))
 		w.Close()
 	})
-	m.Focus()
 	w.ShowAndRun()
 	return nil
 }

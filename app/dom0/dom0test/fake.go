@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"cubicle/app/dom0"
+	"cubicle/daemon/qube"
 )
 
 // Fake is a dom0.Client whose state a test edits. Watchers run on the
@@ -33,6 +34,9 @@ func NewFake(s dom0.Snapshot) *Fake {
 	f.snapshot = tidy(s)
 	return f
 }
+
+// Labels are the eight built-in labels, by index.
+func Labels() []dom0.Label { return slices.Clone(qube.Labels[:]) }
 
 func tidy(s dom0.Snapshot) *dom0.Snapshot {
 	s.Qubes, s.Jobs, s.Labels = slices.Clone(s.Qubes), slices.Clone(s.Jobs), slices.Clone(s.Labels)

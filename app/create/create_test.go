@@ -1,0 +1,140 @@
+package create
+
+import (
+	"testing"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/test"
+	fynetheme "fyne.io/fyne/v2/theme"
+
+	"cubicle/app/dom0"
+	"cubicle/app/dom0/dom0test"
+	"cubicle/theme"
+)
+
+func offer(templates ...string) *dom0.Snapshot {
+	s := &dom0.Snapshot{Link: dom0.Connected, Labels: dom0test.Labels(), DefaultTemplate: "debian-12"}
+	for _, name := range templates {
+		s.Qubes = append(s.Qubes, dom0.Qube{ID: dom0.QubeID(name), Name: name, Class: dom0.TemplateVM})
+	}
+	s.Qubes = append(s.Qubes, dom0.Qube{ID: "w", Name: "work", Class: dom0.AppVM})
+	return s
+}
+
+// page opens the page in a window; wishes come out of the slice.
+func page(t *testing.T, s *dom0.Snapshot, earlier Wish) (*Page, *[]Wish) {
+	t.Helper()
+	a := test.NewTempApp(t)
+	a.Settings().SetTheme(theme.NewForced(fynetheme.VariantDark))
+	p := New(s, earlier)
+	var wishes []Wish
+	p.OnCreate = func(w Wish) { wishes = append(wishes, w) }
+	p.OnCancel = func() {}
+	w := test.NewTempWindow(t, p.Content())
+	w.Resize(fyne.NewSize(560, 420))
+	return p, &wishes
+}
+
+func TestNameIsCheckedWhileItIsTyped(t *testing.T) {
+	p, _ := page(t, offer("debian-12"), Wish{})
+	hint := p.fault.Text
+	for text, fault := range map[string]string{
+		"1st":    "Must begin with a letter.",
+		"a b":    "Only letters, digits, '_', '.' and '-' are allowed.",
+		"work":   "There is a qube work already.",
+		"none":   "Is a reserved word.",
+		"hdd-dm": "Must not end in -dm.",
+		"mail":   hint,
+	} {
+		p.name.SetText(text)
+		if p.fault.Text != fault {
+			t.Errorf("%q: the page says %q, want %q", text, p.fault.Text, fault)
+		}
+		if ok := text == "mail"; p.create.Disabled() == ok {
+			t.Errorf("%q: Create enabled is %v", text, !p.create.Disabled())
+		}
+	}
+}
+
+func TestWishHasWhatWasChosen(t *testing.T) {
+	p, wishes := page(t, offer("debian-12", "debian-12-office"), Wish{})
+	test.Type(p.name, "mail")
+	p.colours.FocusGained()
+	for range 5 {
+		p.colours.TypedKey(&fyne.KeyEvent{Name: fyne.KeyRight})
+	}
+	p.template.SetSelected("debian-12-office")
+	p.start.SetChecked(false)
+	test.Tap(p.create)
+	want := Wish{Name: "mail", Kind: KindApp, Label: "blue", Template: "debian-12-office"}
+	if len(*wishes) != 1 || (*wishes)[0] != want {
+		t.Fatalf("the wish is %+v, want %+v", *wishes, want)
+	}
+	// A second press waits for the answer.
+	p.name.OnSubmitted("mail")
+	if len(*wishes) != 1 {
+		t.Error("one page asked twice")
+	}
+	p.Fail("The pool is full.")
+	if !p.failBox.Visible() || p.create.Disabled() {
+		t.Error("a refusal does not show or blocks the page")
+	}
+}
+
+func TestSwatchesTakeTaps(t *testing.T) {
+	p, _ := page(t, offer("debian-12"), Wish{})
+	if p.colours.Selected != "red" {
+		t.Errorf("begins with %q", p.colours.Selected)
+	}
+	test.TapAt(p.colours, fyne.NewPos(swatchStep*7+10, 12))
+	if p.colours.Selected != "black" {
+		t.Errorf("a tap on the last swatch chose %q", p.colours.Selected)
+	}
+	p.colours.TypedKey(&fyne.KeyEvent{Name: fyne.KeyHome})
+	if p.colours.Selected != "red" {
+		t.Errorf("Home chose %q", p.colours.Selected)
+	}
+}
+
+func TestTemplatesComeAndGo(t *testing.T) {
+	p, _ := page(t, offer(), Wish{})
+	p.name.SetText("mail")
+	if !p.create.Disabled() || p.tempHint.Text == "" {
+		t.Error("without a template the page does not say so")
+	}
+	p.Update(offer("debian-12", "other"))
+	if p.template.Selected != "debian-12" || p.create.Disabled() {
+		t.Errorf("the default template is there, and %q is selected", p.template.Selected)
+	}
+	p.template.SetSelected("other")
+	p.Update(offer("debian-12", "other"))
+	if p.template.Selected != "other" {
+		t.Error("news took the choice away")
+	}
+	p.Update(offer("debian-12"))
+	if p.template.Selected != "debian-12" {
+		t.Errorf("a template that is gone stays selected: %q", p.template.Selected)
+	}
+}
+
+func TestATemplateHasNeitherColourNorStart(t *testing.T) {
+	p, wishes := page(t, offer("debian-12"), Wish{})
+	p.setKind(KindTemplate)
+	if p.colours.Visible() || p.start.Visible() {
+		t.Error("a template's page asks for a colour or a start")
+	}
+	test.Type(p.name, "debian-12-mail")
+	test.Tap(p.create)
+	if len(*wishes) != 1 || (*wishes)[0].Kind != KindTemplate || (*wishes)[0].StartNow {
+		t.Errorf("the wish is %+v", *wishes)
+	}
+}
+
+func TestAnEarlierWishComesBack(t *testing.T) {
+	earlier := Wish{Name: "mail", Kind: KindApp, Label: "green", Template: "other", StartNow: false}
+	p, wishes := page(t, offer("debian-12", "other"), earlier)
+	test.Tap(p.create)
+	if len(*wishes) != 1 || (*wishes)[0] != earlier {
+		t.Errorf("the wish came back as %+v", *wishes)
+	}
+}
