@@ -17,7 +17,7 @@ var leaves = []string{
 	"daemon/paths", "daemon/qube", "daemon/vchan", "daemon/seccomp",
 	"daemon/qrexec/wire", "daemon/qrexec/control",
 	"daemon/bus/client",
-	"guid/wire", "guid/x11",
+	"guid/wire", "guid/x11", "guid/x11/x11test",
 	"theme/label",
 }
 
