@@ -79,7 +79,7 @@ func (u *Unix) Dial(ctx context.Context, peer Domain, port Port) (*Channel, erro
 // DialPath connects to the UNIX stream socket at path, which may be longer
 // than a socket address, waiting until somebody listens there.
 func DialPath(ctx context.Context, path string) (*net.UnixConn, error) {
-	for {
+	for pause := redialMin; ; pause = min(2*pause, redialMax) {
 		conn, err := dialOnce(path)
 		if err == nil {
 			return conn, nil
@@ -90,7 +90,7 @@ func DialPath(ctx context.Context, path string) (*net.UnixConn, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%s: nobody listens: %w", path, ctx.Err())
-		case <-time.After(redial):
+		case <-time.After(pause):
 		}
 	}
 }

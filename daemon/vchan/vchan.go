@@ -127,6 +127,10 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// redial is the pause between two attempts to reach a peer that is not there
-// yet. Upstream's socket clients use 100 µs; ours need not burn a core.
-const redial = 5 * time.Millisecond
+// The pause between two attempts to reach a peer that is not there yet grows
+// from the first to the second: most peers are about to listen, and waiting
+// for the others need not burn a core as upstream's 100 µs do.
+const (
+	redialMin = 100 * time.Microsecond
+	redialMax = 5 * time.Millisecond
+)

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cubicle/daemon/paths"
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
@@ -191,7 +193,8 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &ne) && ne.Timeout():
 		return ErrTimeout
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		return ErrRefused
 	}
 	return err
