@@ -133,7 +133,11 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		}
 	})
 	log.Info("ready", "root", string(root), "qubes", len(c.View().Qubes()), "engine", c.View().System().Property("default_engine"))
-	if err := c.Autostart(); err != nil {
+	session, err := session()
+	if err == nil {
+		err = c.Autostart(session)
+	}
+	if err != nil {
 		return err
 	}
 	select {
@@ -144,6 +148,27 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		err = errors.Join(err, c.StopAll(context.Background(), f.StopQubes))
 	}
 	return err
+}
+
+// session names the run of the system that we belong to: the life of the
+// process that started us, and starts us again after a crash.
+func session() (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	parent := os.Getppid()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", parent))
+	if err != nil {
+		return "", err
+	}
+	// The program's name in parentheses may hold anything; the start time is
+	// the 20th field after it (proc(5)).
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 20 {
+		return "", fmt.Errorf("/proc/%d/stat has only %d fields", parent, len(fields))
+	}
+	return fmt.Sprintf("%s %d %s", strings.TrimSpace(string(boot)), parent, fields[19]), nil
 }
 
 // complete fills in what was not said.

@@ -258,17 +258,19 @@ func (c *Core) removeRemains(ctx context.Context, rec store.Record) error {
 	return c.cfg.Store.Remove(rec.Class, rec.Name)
 }
 
-// Autostart starts the qubes that shall start with the system; a restart of
-// the daemon alone does not start them again.
-func (c *Core) Autostart() error {
-	f, err := os.OpenFile(filepath.Join(c.cfg.Runs, "autostarted"), os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+// Autostart starts the qubes that shall start with the system. The session
+// names one run of the system: a restart of the daemon within it does not
+// start them again.
+func (c *Core) Autostart(session string) error {
+	marker := filepath.Join(c.cfg.Runs, "autostarted")
+	old, err := os.ReadFile(marker)
+	if err == nil && string(old) == session {
 		return nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("autostart: %w", err)
 	}
-	if err := f.Close(); err != nil {
+	if err := os.WriteFile(marker, []byte(session), 0o600); err != nil {
 		return fmt.Errorf("autostart: %w", err)
 	}
 	for _, q := range c.View().Qubes() {
