@@ -196,7 +196,9 @@ func (a *Agent) onEvent(ev x11.Event) {
 	case x11.MapNotifyEvent:
 		a.onMapped(e.Window, e.OverrideRedirect)
 	case x11.UnmapNotifyEvent:
-		if !ev.Synthetic {
+		if ev.Synthetic {
+			a.onWithdrawn(e.Window)
+		} else {
 			a.onUnmapped(e.Window)
 		}
 	case x11.ConfigureRequestEvent:

@@ -27,6 +27,7 @@ type window struct {
 	// itself (override-redirect); their ConfigureNotify is no news to dom0.
 
 	overrideRedirect bool
+	asked            bool // its client wants it mapped, and we have
 	mapped           bool // in our X server
 	toldMapped       bool // in the daemon's eyes
 	props            props
@@ -147,6 +148,7 @@ func (a *Agent) forget(x x11.Window) {
 func (a *Agent) onMapRequest(x x11.Window) {
 	w := a.byX[x]
 	if w != nil {
+		w.asked = true
 		a.dropBorder(w)
 		a.setWMState(w, true)
 	}
@@ -184,9 +186,22 @@ func (a *Agent) idOf(x x11.Window) wire.WindowID {
 	return 0
 }
 
+// onWithdrawn follows a client that unmapped a window before we had mapped it,
+// which the server does not report (ICCCM §4.1.4).
+func (a *Agent) onWithdrawn(x x11.Window) {
+	if w := a.byX[x]; w != nil && w.asked {
+		w.asked = false
+		a.x.Unmap(x)
+	}
+}
+
 func (a *Agent) onUnmapped(x x11.Window) {
 	w := a.byX[x]
-	if w == nil || !w.mapped {
+	if w == nil {
+		return
+	}
+	w.asked = false
+	if !w.mapped {
 		return
 	}
 	w.mapped = false
