@@ -114,7 +114,7 @@ func TestActionsReachTheDaemonAndTheirJobsComeBack(t *testing.T) {
 	defer service.Close()
 	service.Add("debian-12", qube.TemplateVM, "black", "")
 	id := dom0.QubeID(service.Add("work", qube.AppVM, "blue", "debian-12"))
-	service.FailStart["shopping"] = "no room\nat all"
+	service.FailStart("shopping", "no room\nat all")
 	b := dom0.Connect(address)
 	defer b.Close()
 	wait(t, b, "work", hasState("work", dom0.Halted))

@@ -88,7 +88,7 @@ func (m *Manager) do(kind string, qubes []dom0.Qube, action call) {
 					m.failed(kind, q.Name, err, again)
 					return
 				}
-				m.retries[id] = again
+				m.accepted(id, again)
 			})
 	}
 }
@@ -105,6 +105,18 @@ func (m *Manager) request(ask func(context.Context) (dom0.JobID, error), answer 
 			}
 		})
 	})
+}
+
+// accepted notes how a job is tried again. The job may have ended before its
+// name was known here: then its end is looked at once more.
+func (m *Manager) accepted(id dom0.JobID, again func()) {
+	m.retries[id] = again
+	for _, j := range m.state.Jobs {
+		if j.ID == id && j.State == dom0.JobFailed {
+			m.jobFailed(j)
+		}
+	}
+	m.follow(m.state)
 }
 
 func (m *Manager) start() {
@@ -136,8 +148,9 @@ func (m *Manager) openTerminal(qubes []dom0.Qube) {
 	})
 }
 
-func (m *Manager) kill() {
-	qubes := m.chosen(canKill)
+func (m *Manager) kill() { m.killAfterAsking(m.chosen(canKill)) }
+
+func (m *Manager) killAfterAsking(qubes []dom0.Qube) {
 	if len(qubes) == 0 {
 		return
 	}
@@ -147,13 +160,9 @@ func (m *Manager) kill() {
 		loss:  "It stops at once. What is not saved in its windows is lost.",
 		do:    "Kill",
 		act: func() {
-			m.killNow(qubes)
+			m.do("kill", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Kill(ctx, q.ID) })
 		},
 	})
-}
-
-func (m *Manager) killNow(qubes []dom0.Qube) {
-	m.do("kill", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Kill(ctx, q.ID) })
 }
 
 // remove asks first; what still runs has to be shut down before.
@@ -337,15 +346,13 @@ func (m *Manager) create(page *create.Page, w create.Wish) {
 			}
 			return
 		}
-		m.retries[id] = func() { m.newQube(w) }
 		if w.StartNow {
 			m.starts[id] = string(w.Name)
 		}
 		if m.page == page {
 			m.closeSheet()
 		}
-		// The job may have ended before its name was known here.
-		m.follow(m.state)
+		m.accepted(id, func() { m.newQube(w) })
 	})
 }
 
@@ -428,11 +435,7 @@ func (m *Manager) failed(kind, name string, err error, again func()) {
 	}
 	// A qube that does not shut down is what Kill is for.
 	if q, ok := m.state.ByName(name); ok && kind == "shutdown" && isUp(&q) {
-		n.next, n.act = "Kill …", func() {
-			m.table.picks.pick(m.table.picks.index(q.ID), false, false)
-			m.table.selected(true)
-			m.kill()
-		}
+		n.next, n.act = "Kill …", func() { m.killAfterAsking([]dom0.Qube{q}) }
 	}
 	m.notices.add(n)
 }

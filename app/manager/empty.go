@@ -56,7 +56,7 @@ func (e *emptyState) show(m *Manager, n int) {
 			text = m.state.Problem + "\nStart it with “cubicle up”; this window notices by itself."
 		}
 	case len(m.state.Qubes) == 0:
-		icon, title = "plus", "No qubes yet"
+		title = "No qubes yet"
 		text = "A qube is a computer of its own for one part of your life:\nwork, banking, a link from a stranger. Begin with one."
 		word, act = "New qube", func() { m.newQube(create.Wish{}) }
 	case m.filter.Text != "":
@@ -68,7 +68,11 @@ func (e *emptyState) show(m *Manager, n int) {
 		text = fmt.Sprintf("No qube belongs to “%s” now.", m.group.title())
 		word, act = "Show all", func() { m.pickGroup(groupAll); m.Focus() }
 	}
-	control.SetImage(e.icon, control.ColorIcon(icon, theme.Muted))
+	drawing := control.Picture("qube-manager")
+	if icon != "" {
+		drawing = control.ColorIcon(icon, theme.Muted)
+	}
+	control.SetImage(e.icon, drawing)
 	setLabel(e.title, title)
 	setLabel(e.text, text)
 	if e.button.Text != word {

@@ -53,6 +53,12 @@ func run(o options) error {
 	client := dom0.Connect(address)
 	defer client.Close()
 
+	// Fyne makes its folder in the cache, but not the cache.
+	if cache, err := os.UserCacheDir(); err == nil {
+		if err := os.MkdirAll(cache, 0o700); err != nil {
+			return fmt.Errorf("cache folder: %w", err)
+		}
+	}
 	app.SetMetadata(metadata)
 	a := app.New()
 	a.SetIcon(metadata.Icon)

@@ -101,7 +101,7 @@ func (q qubeMethods) starting(path dbus.ObjectPath, name, kind string) dbus.Obje
 		{text: "Starting " + name + " — preparing its volumes", then: map[string]any{"State": "Transient"}},
 		{text: "Starting " + name + " — booting"},
 		{text: "Starting " + name + " — waiting for its agent"},
-	}, q.s.FailStart[name], func() { q.s.change(path, client.QubeInterface, variants(up())) })
+	}, q.s.failOf(name), func() { q.s.change(path, client.QubeInterface, variants(up())) })
 }
 
 // Shutdown implements org.cubicle.Qubes1.Qube.

@@ -19,8 +19,6 @@ type properties = map[string]dbus.Variant
 // take Step per stage.
 type Service struct {
 	Step time.Duration
-	// FailStart makes the start of the qube of that name fail with the text.
-	FailStart map[string]string
 
 	conn    *dbus.Conn
 	mu      sync.Mutex
@@ -28,6 +26,7 @@ type Service struct {
 	jobs    uint64
 	qids    uint32
 	calls   []string
+	refused map[string]string // why the start of a qube fails, by name
 	wait    sync.WaitGroup
 	quit    chan struct{}
 }
@@ -39,11 +38,11 @@ func Serve(address string) (*Service, error) {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
 	s := &Service{
-		Step:      100 * time.Millisecond,
-		FailStart: map[string]string{},
-		conn:      conn,
-		objects:   map[dbus.ObjectPath]map[string]properties{},
-		quit:      make(chan struct{}),
+		Step:    100 * time.Millisecond,
+		refused: map[string]string{},
+		conn:    conn,
+		objects: map[dbus.ObjectPath]map[string]properties{},
+		quit:    make(chan struct{}),
 	}
 	s.objects[client.RootPath] = map[string]properties{client.ManagerInterface: {
 		"DefaultTemplate": dbus.MakeVariant("debian-12"),
@@ -136,6 +135,19 @@ func (s *Service) Set(uuid string, values map[string]any) {
 
 // RemoveQube takes a qube away.
 func (s *Service) RemoveQube(uuid string) { s.remove(client.QubePath(uuid), client.QubeInterface) }
+
+// FailStart makes the start of the qube of that name fail with the text.
+func (s *Service) FailStart(name, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[name] = text
+}
+
+func (s *Service) failOf(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused[name]
+}
 
 // Job adds a running job.
 func (s *Service) Job(kind, name, text string) uint64 {
