@@ -383,7 +383,7 @@ func named(ctx context.Context, err error) error {
 	switch e.Name {
 	case "org.freedesktop.DBus.Error.AccessDenied":
 		return &Error{"PermissionDenied", e.Error()}
-	case "org.freedesktop.DBus.Error.UnknownObject":
+	case "org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.NoSuchObject": // godbus' word
 		return &Error{"QubesVMNotFoundError", e.Error()}
 	}
 	return &Error{communicationError, e.Error()}
