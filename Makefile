@@ -3,9 +3,8 @@
 
 SHELL := /bin/bash
 
-# A Go of at least 1.21; it fetches the version that go.mod names.
-GO := $(shell for go in go /usr/local/go/bin/go /usr/lib/go-1.23/bin/go; do \
-	case "$$($$go env GOVERSION 2>/dev/null)" in ""|go1.[0-9]|go1.[0-9].*|go1.1[0-9]*|go1.20*) ;; *) echo $$go; break ;; esac; done)
+# Evaluated when used: setup may install it.
+GO = $(shell .ci/setup find-go)
 
 # One flag set for everything: another one would compile Fyne once more.
 # x11: dom0's desktop is X11, so GLFW needs no Wayland.

@@ -249,7 +249,11 @@ func (c *doctorCmd) Run(ctx context.Context) error {
 		return err
 	}
 	for _, runtime := range []string{"runsc", "crun"} {
-		checks = append(checks, engineCheck(root, programs, runtime))
+		check, err := engineCheck(root, programs, runtime)
+		if err != nil {
+			return err
+		}
+		checks = append(checks, check)
 	}
 	return doctor.Print(os.Stdout, doctor.Run(ctx, checks), isTerminal(os.Stdout))
 }
@@ -258,4 +262,17 @@ type kvmGuestCmd struct{}
 
 func (*kvmGuestCmd) Run() error { return doctor.KVMGuest() }
 
-var _ = sandbox.New
+func engineCheck(root paths.Root, programs, runtime string) (doctor.Check, error) {
+	binary := filepath.Join(programs, runtime)
+	if _, err := os.Stat(binary); err != nil {
+		binary = "" // the engine looks in PATH
+	}
+	e, err := sandbox.New(sandbox.Options{Runtime: runtime, Binary: binary, Root: root})
+	if err != nil {
+		return nil, err
+	}
+	c := e.Capabilities()
+	return doctor.Engine(runtime, string(c.Isolation), c.Weakness, func(ctx context.Context) error {
+		return errors.Join(e.Probe(ctx), e.Close())
+	}), nil
+}

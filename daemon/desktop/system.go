@@ -12,7 +12,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	dbusconf "cubicle/assets/dbus"
@@ -75,9 +74,6 @@ func System(ctx context.Context, o SystemOptions) error {
 	if err := startDaemons(ctx, group, f, o); err != nil {
 		return err
 	}
-	// From here on qubes may run, so that they must be ended before the
-	// daemons are; the end of ctx must not cut that short.
-	defer stopQubes(context.WithoutCancel(ctx), o.Root, o.Patience)
 	if _, err := fmt.Fprintln(o.Ready, saysReady); err != nil {
 		return err
 	}
@@ -129,11 +125,11 @@ func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOpt
 	args := []string{filepath.Join(o.Bin, "qubesd"), "--root", string(o.Root),
 		"--agent-dir", filepath.Join(o.Bin, "agent"), "--bin-dir", o.Bin,
 		"--user-uid", strconv.Itoa(o.UserUID), "--group", strconv.Itoa(o.UserGID),
-		"--qrexec-uid", strconv.Itoa(router)}
+		"--qrexec-uid", strconv.Itoa(router), "--stop-qubes-on-exit", o.Patience.String()}
 	if o.Engine != "" {
 		args = append(args, "--engine", o.Engine)
 	}
-	qubesd, err := group.Start(launch.Program{Name: "qubesd", Args: args, Env: env, Restart: true, Grace: 20 * time.Second})
+	qubesd, err := group.Start(launch.Program{Name: "qubesd", Args: args, Env: env, Restart: true, Grace: o.Patience + 30*time.Second})
 	if err != nil {
 		return err
 	}
@@ -170,57 +166,6 @@ func unusedUser() (int, error) {
 		}
 	}
 	return 0, errors.New("no unused user id between 60000 and 65000 for qrexecd")
-}
-
-// stopQubes asks every running qube to shut down, and kills those that have
-// not within patience.
-func stopQubes(ctx context.Context, root paths.Root, patience time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, patience+30*time.Second)
-	defer cancel()
-	if err := endAll(ctx, root, patience); err != nil {
-		slog.Error("cannot end the qubes", "error", err)
-	}
-}
-
-func endAll(ctx context.Context, root paths.Root, patience time.Duration) error {
-	c, err := client.Connect(ctx, client.Address(root))
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	snapshot, err := c.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex // guards failures
-	var failures []error
-	for _, q := range snapshot.Qubes {
-		if q.XID <= 0 { // dom0, or not running
-			continue
-		}
-		wg.Go(func() {
-			if err := end(ctx, c, q, patience); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failures = append(failures, fmt.Errorf("%s: %w", q.Name, err))
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(failures...)
-}
-
-func end(ctx context.Context, c *client.Client, q client.Qube, patience time.Duration) error {
-	gentle, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	job, err := c.Shutdown(gentle, q.UUID, true)
-	if err = wait(gentle, c, job, err); err == nil {
-		return nil
-	}
-	slog.Warn("killing a qube that did not shut down", "qube", q.Name, "error", err)
-	job, err = c.Kill(ctx, q.UUID)
-	return wait(ctx, c, job, err)
 }
 
 // removeSockets removes what the daemons leave in the run folders: names of

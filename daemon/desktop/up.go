@@ -130,8 +130,8 @@ func (d *desktop) startSystem() (*launch.Child, func(context.Context, string) er
 	lines, output := io.Pipe()
 	args := SystemArgs(d.Root, d.Bin, d.Engine)
 	child, err := d.group.Start(launch.Program{
-		// Its own lines are prefixed already by the same code.
-		Name: "system", Args: args, Env: d.env, Stdin: stdin, Output: output, Grace: time.Minute,
+		// Its lines have got their prefixes by the same code.
+		Name: "system", Args: args, Env: d.env, Stdin: stdin, Output: output, Errors: os.Stderr, Grace: time.Minute,
 	})
 	if err != nil {
 		hold.Close()

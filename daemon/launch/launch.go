@@ -34,9 +34,9 @@ type Program struct {
 	Files []*os.File
 	// Stdin, if not nil, is the child's standard input. Start closes it.
 	Stdin *os.File
-	// Output, if not nil, gets the child's standard output; its standard
-	// error always goes to the log.
-	Output io.Writer
+	// Output and Errors, if not nil, get the child's standard output and
+	// standard error in place of the log.
+	Output, Errors io.Writer
 	// Restart starts the program again when it ends by itself, with pauses
 	// from 100 ms up to 5 s. Files and Stdin cannot be given then.
 	Restart bool
@@ -77,6 +77,8 @@ type Child struct {
 	mu      sync.Mutex // guards what follows
 	cmd     *exec.Cmd
 	stopped bool
+	ends    int   // how often it has ended
+	last    error // how it ended then
 }
 
 // Start runs p. The error tells that it could not be run at all.
@@ -127,6 +129,9 @@ func (c *Child) spawn() (func() error, error) {
 	if p.Output != nil {
 		cmd.Stdout = p.Output
 	}
+	if p.Errors != nil {
+		cmd.Stderr = p.Errors
+	}
 	// A grandchild that keeps our pipe open must not keep us waiting.
 	cmd.WaitDelay = time.Second
 	var err error
@@ -155,6 +160,10 @@ func (c *Child) follow(wait func() error) {
 		if errors.Is(err, exec.ErrWaitDelay) {
 			err = nil
 		}
+		c.mu.Lock()
+		c.ends++
+		c.last = err
+		c.mu.Unlock()
 		if c.isStopped() || !c.program.Restart {
 			c.err = err
 			return
@@ -255,8 +264,9 @@ func (g *Group) Stop() {
 }
 
 // WaitFor calls ready every few milliseconds until it reports true, the
-// child ends, or ctx does. It is for programs that tell their readiness by a
-// socket.
+// program ends, or ctx does. It is for programs that tell their readiness by
+// a socket. A program that ends before that is broken: it is not given another
+// try.
 func (c *Child) WaitFor(ctx context.Context, ready func() bool) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -264,9 +274,13 @@ func (c *Child) WaitFor(ctx context.Context, ready func() bool) error {
 		if ready() {
 			return nil
 		}
+		c.mu.Lock()
+		ends, last := c.ends, c.last
+		c.mu.Unlock()
+		if ends > 0 {
+			return fmt.Errorf("%s ended at once: %s", c.program.Name, ending(last))
+		}
 		select {
-		case <-c.done:
-			return fmt.Errorf("%s ended at once: %s", c.program.Name, ending(c.err))
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w", c.program.Name, context.Cause(ctx))
 		case <-tick.C:

@@ -118,7 +118,7 @@ func TestADaemonIsStartedAgain(t *testing.T) {
 func TestWaitForTellsThatTheChildEnded(t *testing.T) {
 	g := NewGroup(NewLog(&safeBuffer{}, false, 1))
 	defer g.Stop()
-	c, err := g.Start(Program{Name: "brief", Args: []string{"/bin/sh", "-c", "exit 7"}})
+	c, err := g.Start(Program{Name: "brief", Restart: true, Args: []string{"/bin/sh", "-c", "exit 7"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"cubicle/daemon/engine"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/qube"
 	"cubicle/daemon/storage"
 )
 
@@ -31,9 +32,6 @@ func (e *Engine) Probe(ctx context.Context) error {
 	}
 	return err
 }
-
-// probeUUID names the test machine; each probe has a root of its own.
-const probeUUID = "00000000-0000-4000-8000-000000000000"
 
 func (e *Engine) probe(ctx context.Context) (err error) {
 	if err := os.MkdirAll(e.options.Root.Run(), 0o755); err != nil {
@@ -56,7 +54,9 @@ func (e *Engine) probe(ctx context.Context) (err error) {
 	}
 	defer trial.Close()
 	m := engine.Machine{
-		UUID: probeUUID, Name: "probe", Domain: 0xfffe, Memory: 128, VCPUs: 1,
+		// Control groups are named after machines, and several probes may run
+		// at once: each has an id of its own.
+		UUID: string(qube.NewUUID()), Name: "probe", Domain: 0xfffe, Memory: 128, VCPUs: 1,
 		AgentDir: filepath.Join(dir, "agent"), LinkDir: filepath.Join(dir, "link"),
 	}
 	for _, d := range []string{m.AgentDir, m.LinkDir} {
