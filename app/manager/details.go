@@ -72,7 +72,7 @@ func (d *details) show(chosen []dom0.Qube) {
 		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color))
 		d.words(q.Name, d.describe(q))
 		d.note(remarkOn(q))
-		d.working(jobOf(d.manager.state, q.Name))
+		d.working(jobOn(d.manager.state, q))
 	default:
 		up := 0
 		for i := range chosen {
@@ -130,15 +130,6 @@ func setLabel(l *widget.Label, text string) {
 	if l.Text != text {
 		l.SetText(text)
 	}
-}
-
-func jobOf(s *dom0.Snapshot, name string) dom0.Job {
-	for _, j := range s.Jobs {
-		if j.Qube == name && j.State == dom0.JobRunning {
-			return j
-		}
-	}
-	return dom0.Job{}
 }
 
 func (d *details) summary() string {

@@ -70,21 +70,29 @@ type order struct {
 // view picks and sorts what the table shows. It never changes s.
 func view(s *dom0.Snapshot, g group, filter string, o order) []row {
 	words := strings.Fields(strings.ToLower(filter))
-	running := map[string]dom0.Job{}
-	for _, j := range s.Jobs {
-		if j.State == dom0.JobRunning {
-			running[j.Qube] = j
-		}
-	}
 	rows := make([]row, 0, len(s.Qubes))
 	for i := range s.Qubes {
 		q := &s.Qubes[i]
 		if g.has(q) && matches(q, words) {
-			rows = append(rows, row{*q, running[q.Name]})
+			rows = append(rows, row{*q, jobOn(s, q)})
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b row) int { return o.compare(&a, &b) })
 	return rows
+}
+
+// jobOn is the job that q is busy with, or none. A program that runs in a
+// running qube is no business of the qube's: its job may last for days.
+func jobOn(s *dom0.Snapshot, q *dom0.Qube) dom0.Job {
+	for _, j := range s.Jobs {
+		if j.State != dom0.JobRunning || j.Qube != q.Name {
+			continue
+		}
+		if j.Kind != "app" && j.Kind != "run" || q.State != dom0.Running {
+			return j
+		}
+	}
+	return dom0.Job{}
 }
 
 func (o order) compare(a, b *row) int {

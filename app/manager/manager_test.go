@@ -473,6 +473,20 @@ func TestJobsCanBeCancelled(t *testing.T) {
 	r.asked("cancel 1")
 }
 
+// The job of a command lasts as long as the command.
+func TestACommandDoesNotKeepItsQubeBusy(t *testing.T) {
+	r := dark(t, household())
+	r.fake.PutJob(dom0.Job{ID: "5", Kind: "run", Qube: "work", State: dom0.JobRunning, Text: "Running a command in work", Progress: 0.9})
+	r.fake.PutJob(dom0.Job{ID: "6", Kind: "app", Qube: "vault", State: dom0.JobRunning, Text: "Starting vault — booting", Progress: 0.3})
+	busy := map[string]bool{}
+	for i := range r.m.table.rows {
+		busy[r.m.table.rows[i].qube.Name] = r.m.table.rows[i].job.ID != ""
+	}
+	if busy["work"] || !busy["vault"] || !busy["untrusted"] {
+		t.Errorf("busy are %v; want vault, which is being started for a program, and not work", busy)
+	}
+}
+
 func TestWithoutTheDaemonNothingIsOffered(t *testing.T) {
 	r := dark(t, household())
 	r.pick("vault")

@@ -126,7 +126,7 @@ func jobWord(kind string) string {
 		return "shut down"
 	case "unpause":
 		return "resume"
-	case "app", "startapp":
+	case "app":
 		return "open an application in"
 	case "run":
 		return "run a command in"
@@ -153,7 +153,7 @@ func jobDoing(kind string) string {
 		return "cloning"
 	case "remove":
 		return "removing"
-	case "app", "startapp", "run":
+	case "app", "run":
 		return "opening"
 	}
 	return kind
