@@ -195,6 +195,25 @@ func (e *Engine) Close() error {
 		err = errors.Join(err, e.release(context.Background(), uuid))
 	}
 	e.following.Wait()
+	e.letGo()
 	e.events.close()
 	return err
+}
+
+// letGo closes what holds the mounts of machines that run on: from here on
+// they hold them alone.
+func (e *Engine) letGo() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.machines {
+		m.watch.close()
+		if m.tree != nil && m.tree.ns != nil {
+			m.tree.ns.Close()
+			m.tree.ns = nil
+		}
+	}
+	for id, b := range e.bases {
+		b.ns.Close()
+		delete(e.bases, id)
+	}
 }
