@@ -23,7 +23,6 @@ type lineState struct {
 	cursor   bool
 	over     bool
 	spark    []float64
-	variant  fyne.ThemeVariant
 }
 
 // line is the canvas objects of one row in sight.
@@ -73,10 +72,10 @@ func newLine(t *table) *line {
 }
 
 // set draws the difference between what is drawn and s.
-func (l *line) set(s lineState) {
+func (l *line) set(p control.Painter, s lineState) {
 	moved := l.fresh || s.y != l.drawn.y || s.width != l.drawn.width || !slices.Equal(l.places, l.table.places)
 	same := !moved && s.row == l.drawn.row && s.selected == l.drawn.selected && s.cursor == l.drawn.cursor &&
-		s.over == l.drawn.over && s.variant == l.drawn.variant && slices.Equal(s.spark, l.drawn.spark)
+		s.over == l.drawn.over && slices.Equal(s.spark, l.drawn.spark)
 	if same {
 		return
 	}
@@ -84,7 +83,6 @@ func (l *line) set(s lineState) {
 	l.drawn, l.fresh = s, false
 	l.places = slices.Clone(l.table.places)
 
-	p := control.Painter{Theme: fyne.CurrentApp().Settings().Theme(), Variant: s.variant}
 	l.drawGround(p, s)
 	q := &s.row.qube
 	face := faceOf(q)

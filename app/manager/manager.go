@@ -345,6 +345,11 @@ func (m *Manager) key(key fyne.KeyName) bool {
 	switch key {
 	case fyne.KeyDelete:
 		m.remove()
+	case desktop.KeyMenu:
+		if i := m.table.picks.index(m.table.picks.cursor); i >= 0 {
+			at := fyne.CurrentApp().Driver().AbsolutePositionForObject(m.table.body)
+			m.contextMenu(at.AddXY(margin+iconSize, float32((i+1)*rowHeight)))
+		}
 	case fyne.KeyEscape:
 		switch {
 		case m.filter.Text != "":

@@ -14,6 +14,7 @@ import (
 	"cubicle/app/control"
 	"cubicle/app/create"
 	"cubicle/app/dom0"
+	"cubicle/theme"
 )
 
 // The main states as text, in both themes.
@@ -530,6 +531,18 @@ func TestTheTipExplainsAWeakIsolation(t *testing.T) {
 	}
 }
 
+func TestTheThemeChangesWhileTheWindowIsOpen(t *testing.T) {
+	r := dark(t, household())
+	fyne.CurrentApp().Settings().SetTheme(theme.NewForced(fynetheme.VariantLight))
+	r.m.table.body.Refresh()
+	want := theme.NewForced(fynetheme.VariantLight).Color(fynetheme.ColorNameForeground, 0)
+	for _, l := range test.WidgetRenderer(r.m.table.body).(*bodyRenderer).lines {
+		if got := l.cells[0].Color; got != want {
+			t.Fatalf("a name is drawn in %v, want %v", got, want)
+		}
+	}
+}
+
 func TestClosedManagersHearNothing(t *testing.T) {
 	r := dark(t, household())
 	r.m.Close()
@@ -548,5 +561,11 @@ func TestTheMenuIsForTheRowUnderThePointer(t *testing.T) {
 	}
 	if got := r.m.table.chosen(); len(got) != 1 || got[0].Name != "vault" {
 		t.Errorf("the menu is for %v", got)
+	}
+	r.canvas.Overlays().Remove(r.canvas.Overlays().Top())
+	r.m.Focus()
+	r.press(desktop.KeyMenu)
+	if r.canvas.Overlays().Top() == nil {
+		t.Error("no menu by the keyboard")
 	}
 }

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"fmt"
+	"image/color"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -11,6 +12,7 @@ import (
 	fynetheme "fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
+	"cubicle/app/control"
 	"cubicle/app/dom0"
 )
 
@@ -424,7 +426,17 @@ type bodyRenderer struct {
 	body    *tableBody
 	lines   []*line
 	objects []fyne.CanvasObject
-	variant fyne.ThemeVariant
+	look    look
+}
+
+// look is what changes with the theme: lines drawn in another one are stale.
+type look struct {
+	ink, ground color.Color
+	textSize    float32
+}
+
+func lookOf(p control.Painter) look {
+	return look{p.Ink(fynetheme.ColorNameForeground), p.Ink(fynetheme.ColorNameBackground), p.Size(fynetheme.SizeNameText)}
 }
 
 // Destroy implements fyne.WidgetRenderer.
@@ -446,9 +458,9 @@ func (r *bodyRenderer) Layout(size fyne.Size) {
 // Refresh implements fyne.WidgetRenderer.
 func (r *bodyRenderer) Refresh() {
 	t := r.body.table
-	variant := fyne.CurrentApp().Settings().ThemeVariant()
-	if variant != r.variant {
-		r.variant, r.lines = variant, nil
+	p := control.NewPainter()
+	if now := lookOf(p); now != r.look {
+		r.look, r.lines = now, nil
 	}
 	from, to := t.visible()
 	grown := false
@@ -462,7 +474,7 @@ func (r *bodyRenderer) Refresh() {
 	// A row keeps its line while it scrolls: line = row modulo lines.
 	for i := from; i < to; i++ {
 		l := r.lines[i%len(r.lines)]
-		l.set(lineState{
+		l.set(p, lineState{
 			row:      t.rows[i],
 			y:        float32(i * rowHeight),
 			width:    r.body.Size().Width,
@@ -470,7 +482,6 @@ func (r *bodyRenderer) Refresh() {
 			cursor:   r.body.focused && t.picks.cursor == t.rows[i].qube.ID,
 			over:     r.body.over == i,
 			spark:    t.history[t.rows[i].qube.ID],
-			variant:  variant,
 		})
 	}
 	if grown || len(r.objects) == 0 {
