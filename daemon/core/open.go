@@ -150,6 +150,7 @@ func (c *Core) adopt(ctx context.Context) error {
 			}
 			states[id] = m.State
 			c.runs[id] = newRun(f, e)
+			c.runs[id].told = make(chan struct{})
 		}
 	}
 	running := map[string][]storage.VID{}
@@ -194,15 +195,25 @@ func (c *Core) adopt(ctx context.Context) error {
 
 // reannounce tells qrexecd of a machine that ran before us.
 func (c *Core) reannounce(id qube.UUID, r *run) {
+	defer close(r.told)
 	q, err := c.find(id)
 	if err != nil {
 		return
 	}
-	err = c.cfg.Router.Up(c.life, control.Qube{
+	ctx, cancel := context.WithCancel(c.life)
+	defer cancel()
+	go func() {
+		select {
+		case <-r.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err = c.cfg.Router.Up(ctx, control.Qube{
 		Domain: r.facts.Domain, Name: string(q.Name()), UUID: string(id),
 		DefaultUser: q.Property("default_user"), LinkDir: c.linkDir(r.facts.Domain),
 	})
-	if err != nil && c.life.Err() == nil {
+	if err != nil && ctx.Err() == nil {
 		c.log.Error("open the link of a running qube again", "qube", string(q.Name()), "error", err)
 	}
 }

@@ -35,8 +35,11 @@ type run struct {
 	ready  chan struct{} // closed: the agent said hello once
 	gone   chan struct{} // closed: the machine has ended; reason is set
 	done   chan struct{} // closed: the end is dealt with
-	end    engine.Event  // after gone
-	killed bool          // we ended it: guarded by Core.mu
+	// told is closed when qrexecd has been told of a machine that ran before
+	// us; nil for others. Only then may it be told of the machine's end.
+	told   chan struct{}
+	end    engine.Event // after gone
+	killed bool         // we ended it: guarded by Core.mu
 }
 
 // facts are what a restarted qubesd must know of a running machine. They are

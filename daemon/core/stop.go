@@ -112,6 +112,9 @@ func (c *Core) ended(id qube.UUID, r *run) {
 // free gives back all that a run of a machine took: first the machine's hold
 // on its images, then the images.
 func (c *Core) free(ctx context.Context, r *run, orderly bool) error {
+	if r.told != nil {
+		<-r.told // it ends with the machine
+	}
 	c.cfg.Router.Down(r.facts.Domain)
 	var errs []error
 	if err := r.engine.Release(ctx, string(r.facts.UUID)); err != nil {
