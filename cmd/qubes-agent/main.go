@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -16,6 +18,7 @@ import (
 	pid1 "cubicle/agents/init"
 	"cubicle/agents/link"
 	"cubicle/agents/qrexec"
+	"cubicle/agents/qrexec/vmclient"
 	"cubicle/agents/session"
 	"cubicle/daemon/vchan"
 )
@@ -26,7 +29,9 @@ type commands struct {
 	Init   initCmd   `cmd:"" help:"Be the first process of a sandbox qube."`
 	Link   linkCmd   `cmd:"" help:"Share the link to dom0 among the qube's agents."`
 	Qrexec qrexecCmd `cmd:"" help:"Run commands and services that dom0 asks for."`
-	Gui    guiCmd    `cmd:"" help:"Show the windows of an X display in dom0."`
+
+	ClientVM clientVMCmd `cmd:"" name:"client-vm" help:"Ask for a service of another qube, if dom0's policy allows it."`
+	Gui      guiCmd      `cmd:"" help:"Show the windows of an X display in dom0."`
 }
 
 type initCmd struct{}
@@ -80,6 +85,48 @@ func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return ended(ctx, qrexec.Run(ctx, t, qrexec.Options{Log: log}))
 }
 
+type clientVMCmd struct {
+	AgentSocket    string   `help:"The agent's socket." default:"${trigger}" placeholder:"PATH"`
+	Local          string   `help:"Socket of the link's relay." default:"${local}"`
+	Source         string   `short:"s" help:"Name to present as the source, for relays."`
+	Prefix         string   `short:"p" help:"Data to send before the input." placeholder:"DATA"`
+	BufferSize     int      `help:"Taken for compatibility: buffers grow by themselves." hidden:""`
+	FilterStdout   bool     `short:"t" name:"filter-escape-chars-stdout" help:"Filter what could steer a terminal from the output (default on a terminal)."`
+	FilterStderr   bool     `short:"T" name:"filter-escape-chars-stderr" help:"The same for the error output."`
+	NoFilterStdout bool     `name:"no-filter-escape-chars-stdout" help:"Never filter the output."`
+	NoFilterStderr bool     `name:"no-filter-escape-chars-stderr" help:"Never filter the error output."`
+	Target         string   `arg:"" help:"The qube; empty or @default: policy chooses."`
+	Service        string   `arg:"" help:"SERVICE or SERVICE+ARGUMENT."`
+	Program        []string `arg:"" optional:"" passthrough:"" help:"Program to connect instead of our own input and output."`
+}
+
+// statusError ends the process with a status of its own.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
+
+func (c clientVMCmd) Run(ctx context.Context) error {
+	t, err := transport(c.Local)
+	if err != nil {
+		return err
+	}
+	status, err := vmclient.Run(ctx, vmclient.Call{
+		Trigger: c.AgentSocket, Transport: t, Source: c.Source, Target: c.Target, Service: c.Service, Prefix: []byte(c.Prefix),
+		FilterStdout: c.FilterStdout || isTerminal(os.Stdout) && !c.NoFilterStdout,
+		FilterStderr: c.FilterStderr || isTerminal(os.Stderr) && !c.NoFilterStderr,
+		Program:      c.Program, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return statusError(status & 0xff)
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
 // ended is nil when a program stopped because it was asked to.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -97,6 +144,8 @@ func byName(argv0 string) []string {
 		return []string{"gui"}
 	case "qrexec-agent":
 		return []string{"qrexec"}
+	case "qrexec-client-vm":
+		return []string{"client-vm"}
 	}
 	return nil
 }
@@ -105,7 +154,7 @@ func main() {
 	args := append(byName(os.Args[0]), os.Args[1:]...)
 	var cli commands
 	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."),
-		kong.Vars{"upstream": link.Upstream, "local": link.Local, "status": session.StateFile})
+		kong.Vars{"upstream": link.Upstream, "local": link.Local, "trigger": qrexec.TriggerSocket, "status": session.StateFile})
 	k, err := parser.Parse(args)
 	parser.FatalIfErrorf(err)
 
@@ -122,6 +171,9 @@ func main() {
 	k.Bind(log)
 	err = k.Run()
 	stop()
+	if status := statusError(0); errors.As(err, &status) {
+		os.Exit(int(status))
+	}
 	if err != nil {
 		log.Error("failed", "err", err)
 		os.Exit(1)
