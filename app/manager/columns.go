@@ -76,7 +76,10 @@ func (c column) text(q *dom0.Qube) string {
 		}
 		return q.Template
 	case colNetwork:
-		if q.NetVM == "" {
+		switch {
+		case q.Class == dom0.AdminVM:
+			return ""
+		case q.NetVM == "":
 			return "offline"
 		}
 		return q.NetVM

@@ -71,8 +71,13 @@ func (d *details) show(chosen []dom0.Qube) {
 		q := &chosen[0]
 		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color))
 		d.words(q.Name, d.describe(q))
-		d.note(remarkOn(q))
-		d.working(jobOn(d.manager.state, q))
+		job := jobOn(d.manager.state, q)
+		if job.ID != "" {
+			d.note("", "") // the job takes its room
+		} else {
+			d.note(remarkOn(q))
+		}
+		d.working(job)
 	default:
 		up := 0
 		for i := range chosen {
@@ -179,9 +184,11 @@ func (d *details) describe(q *dom0.Qube) string {
 	if q.MemoryMax > 0 {
 		facts = append(facts, memory(uint64(q.MemoryMax)<<20)+" memory")
 	}
-	if q.NetVM == "" {
+	switch {
+	case q.Class == dom0.AdminVM:
+	case q.NetVM == "":
 		facts = append(facts, "offline")
-	} else {
+	default:
 		facts = append(facts, "network by "+q.NetVM)
 	}
 	return strings.Join(facts, " · ")

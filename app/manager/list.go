@@ -98,6 +98,13 @@ func jobOn(s *dom0.Snapshot, q *dom0.Qube) dom0.Job {
 func (o order) compare(a, b *row) int {
 	by := 0
 	x, y := &a.qube, &b.qube
+	// dom0 is no qube among others: it stands first in every order.
+	if first := (x.Class == dom0.AdminVM); first != (y.Class == dom0.AdminVM) {
+		if first {
+			return -1
+		}
+		return 1
+	}
 	switch o.by {
 	case colState:
 		by = cmp.Compare(rank(x), rank(y))

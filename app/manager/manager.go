@@ -164,7 +164,7 @@ func (m *Manager) build() {
 
 	m.filter = control.NewEntry("Filter qubes")
 	m.filter.Icon = control.ColorIcon("search", theme.Muted)
-	m.filter.OnChanged = func(string) { m.list() }
+	m.filter.OnChanged = func(string) { m.list(); m.table.reveal() }
 	m.filter.OnKey = m.filterKey
 	m.filter.OnShortcut = m.shortcut
 

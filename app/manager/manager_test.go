@@ -247,6 +247,35 @@ func TestColumnsSort(t *testing.T) {
 	}
 }
 
+func TestDom0StandsFirstAndIsLeftAlone(t *testing.T) {
+	s := household()
+	admin := appQube("dom0", "black", dom0.Running)
+	admin.Class = dom0.AdminVM
+	s.Qubes = append(s.Qubes, admin)
+	r := dark(t, s)
+	for _, o := range []order{{colName, false}, {colName, true}, {colState, false}, {colMemory, true}} {
+		r.m.table.order = o
+		r.m.list()
+		if got := r.shown()[0]; got != "dom0" {
+			t.Errorf("by %s the first is %s", o.by, got)
+		}
+	}
+	r.pick("dom0")
+	for _, word := range []string{"Start", "Shut down", "Pause", "Terminal", ""} {
+		if !r.button(word).Disabled() {
+			t.Errorf("%q can be done to dom0", word)
+		}
+	}
+	r.press(fyne.KeyDelete, fyne.KeyReturn)
+	r.m.table.body.TypedShortcut(&fyne.ShortcutSelectAll{})
+	r.tap("Shut down")
+	for _, call := range r.fake.Calls() {
+		if strings.Contains(call, "dom0") {
+			t.Errorf("the daemon was asked %q", call)
+		}
+	}
+}
+
 func TestASortedTableKeepsItsSelection(t *testing.T) {
 	r := dark(t, household())
 	r.pick("work")
