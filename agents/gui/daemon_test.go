@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -153,9 +152,10 @@ type daemon struct {
 	inbox  chan incoming
 	failed chan error
 
-	mu      sync.Mutex
 	windows map[wire.WindowID]*view
 	gone    map[wire.WindowID]int
+
+	clipboard []string // the agent's answers
 }
 
 // connect plays a daemon with a screen of that size.
@@ -226,6 +226,10 @@ func (d *daemon) send(id wire.WindowID, m wire.Message) {
 // handle notes a message and answers as the protocol asks.
 func (d *daemon) handle(in incoming) {
 	d.t.Helper()
+	if c, ok := in.message.(wire.ClipboardData); ok {
+		d.clipboard = append(d.clipboard, string(c.Data))
+		return
+	}
 	w := d.windows[in.window]
 	if c, ok := in.message.(wire.Create); ok {
 		if w != nil {

@@ -38,12 +38,14 @@ type Agent struct {
 	log  *slog.Logger
 	x    *x11.Conn
 
-	atoms   atoms
-	wm      x11.Window // our window of EWMH's supporting check, and for selections
-	shield  x11.Window // lies under the pointer while it is elsewhere in dom0
-	gcs     map[byte]x11.GC
-	input   input
-	cursors cursors
+	atoms  atoms
+	wm     x11.Window // our window of EWMH's supporting check, and for selections
+	shield x11.Window // lies under the pointer while it is elsewhere in dom0
+	gcs    map[byte]x11.GC
+	input  input
+
+	clipboard clipboard
+	cursors   cursors
 
 	byX  map[x11.Window]*window
 	byID map[wire.WindowID]*window
@@ -211,7 +213,18 @@ func (a *Agent) onEvent(ev x11.Event) {
 		a.x.Raise(e.Window)
 	case x11.PropertyNotifyEvent:
 		a.input.now = e.Time
-		a.onProperty(e.Window, e.Atom)
+		switch {
+		case e.Window != a.wm:
+			a.onProperty(e.Window, e.Atom)
+		case e.Atom == a.atoms.qubesSelection && e.State != x11.PropertyDeleted:
+			a.onSelectionPart()
+		}
+	case x11.SelectionNotifyEvent:
+		a.onSelectionNotify(e)
+	case x11.SelectionRequestEvent:
+		a.onSelectionRequest(e)
+	case x11.SelectionClearEvent:
+		a.onSelectionClear(e)
 	case x11.ClientMessageEvent:
 		a.onClientMessage(e)
 	case x11.MappingNotifyEvent:

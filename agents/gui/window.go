@@ -343,6 +343,12 @@ func (a *Agent) onMessage(id wire.WindowID, m wire.Message) {
 	case wire.KeymapNotify: // about the keyboard, not a window
 		a.onKeymap(m)
 		return
+	case wire.ClipboardReq:
+		a.onClipboardReq()
+		return
+	case wire.ClipboardData:
+		a.onClipboardData(m)
+		return
 	case wire.WindowDumpAck:
 		a.giveBack(a.session.retired.ack())
 		return
@@ -382,10 +388,5 @@ func (a *Agent) onMessage(id wire.WindowID, m wire.Message) {
 		a.onCrossing(w, m)
 	case wire.Focus:
 		a.onFocus(w, m)
-	case wire.ClipboardReq, wire.ClipboardData:
-		// No clipboard is offered: the answer is an empty one.
-		if m.Type() == wire.TypeClipboardReq {
-			a.send(w, wire.ClipboardData{})
-		}
 	}
 }

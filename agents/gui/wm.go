@@ -9,15 +9,17 @@ import (
 
 // atoms are the names that the agent uses, interned once.
 type atoms struct {
-	utf8String, manager                    x11.Atom
-	wmProtocols, wmDeleteWindow            x11.Atom
-	wmTakeFocus, wmState, wmChangeState    x11.Atom
-	netSupported, netSupportingWMCheck     x11.Atom
-	netWMName, netWMState                  x11.Atom
-	stateFullscreen, stateAttention        x11.Atom
-	stateHidden                            x11.Atom
-	netActiveWindow, netClientList         x11.Atom
-	netCloseWindow, netWMPing, wmSelection x11.Atom
+	utf8String, manager                 x11.Atom
+	wmProtocols, wmDeleteWindow         x11.Atom
+	wmTakeFocus, wmState, wmChangeState x11.Atom
+	netSupported, netSupportingWMCheck  x11.Atom
+	netWMName, netWMState               x11.Atom
+	stateFullscreen, stateAttention     x11.Atom
+	stateHidden                         x11.Atom
+	netActiveWindow, netClientList      x11.Atom
+	netCloseWindow, wmSelection         x11.Atom
+
+	primary, clipboard, targets, incr, textPlain, qubesSelection x11.Atom
 }
 
 func internAtoms(x *x11.Conn) (atoms, error) {
@@ -41,7 +43,12 @@ func internAtoms(x *x11.Conn) (atoms, error) {
 		"_NET_ACTIVE_WINDOW":              &t.netActiveWindow,
 		"_NET_CLIENT_LIST":                &t.netClientList,
 		"_NET_CLOSE_WINDOW":               &t.netCloseWindow,
-		"_NET_WM_PING":                    &t.netWMPing,
+		"PRIMARY":                         &t.primary,
+		"CLIPBOARD":                       &t.clipboard,
+		"TARGETS":                         &t.targets,
+		"INCR":                            &t.incr,
+		"text/plain;charset=utf-8":        &t.textPlain,
+		"QUBES_SELECTION":                 &t.qubesSelection,
 	}
 	var list []string
 	for name := range names {
@@ -64,7 +71,7 @@ func (a *Agent) becomeWM() error {
 	t := &a.atoms
 	root := a.x.Root()
 	var err error
-	if a.wm, err = a.x.CreateInputOnly(root, -1, -1, 1, 1, x11.Attributes{}); err != nil {
+	if a.wm, err = a.x.CreateInputOnly(root, -1, -1, 1, 1, x11.Attributes{EventMask: x11.Ptr[uint32](x11.MaskPropertyChange)}); err != nil {
 		return fmt.Errorf("become window manager: %w", err)
 	}
 	a.x.SetWords(root, t.netSupportingWMCheck, x11.AtomWindow, uint32(a.wm))
