@@ -14,9 +14,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,11 +64,7 @@ func pathList(env, fallback string) []string {
 	if v := os.Getenv(env); v != "" {
 		fallback = v
 	}
-	var list []string
-	for _, dir := range splitList(fallback) {
-		list = append(list, dir)
-	}
-	return list
+	return splitList(fallback)
 }
 
 const (
@@ -294,18 +290,5 @@ func status(err error) int {
 
 // splitList splits a PATH-like list, leaving out what is empty.
 func splitList(s string) []string {
-	var list []string
-	for len(s) > 0 {
-		i := 0
-		for i < len(s) && s[i] != ':' {
-			i++
-		}
-		if i > 0 {
-			list = append(list, s[:i])
-		}
-		s = s[min(i+1, len(s)):]
-	}
-	return list
+	return strings.FieldsFunc(s, func(c rune) bool { return c == ':' })
 }
-
-var _ io.Closer = (*triggers)(nil)

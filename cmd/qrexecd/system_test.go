@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cubicle/agents/link"
 	agent "cubicle/agents/qrexec"
 	"cubicle/daemon/paths"
@@ -331,6 +329,3 @@ func me(t testing.TB) string {
 	}
 	return u.Username
 }
-
-// alive tells whether a process exists that has not been collected.
-func alive(pid int) bool { return unix.Kill(pid, 0) == nil }

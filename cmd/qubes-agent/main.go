@@ -116,7 +116,9 @@ func (c clientVMCmd) Run(ctx context.Context) error {
 		FilterStderr: c.FilterStderr || isTerminal(os.Stderr) && !c.NoFilterStderr,
 		Program:      c.Program, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	})
-	if err != nil {
+	if errors.Is(err, vmclient.ErrRefused) {
+		fmt.Fprintln(os.Stderr, "Request refused") // upstream's words, which scripts look for
+	} else if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return statusError(status & 0xff)

@@ -40,7 +40,7 @@ type Call struct {
 }
 
 // ErrRefused: dom0's policy, or dom0 itself, refused the call.
-var ErrRefused = errors.New("Request refused")
+var ErrRefused = errors.New("request refused")
 
 const connectTimeout = 120 * time.Second
 

@@ -1,0 +1,223 @@
+package qrexec
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/qrexec/wire"
+	"cubicle/daemon/vchan"
+)
+
+func TestHostileLinks(t *testing.T) {
+	h := newHouse(t)
+	hello := vchan.LinkFrame{Op: vchan.LinkHello, Request: vchan.LinkVersion}.AppendTo(nil)
+	frame := func(f vchan.LinkFrame) []byte { return append(bytes.Clone(hello), f.AppendTo(nil)...) }
+	listen := vchan.LinkFrame{Op: vchan.LinkListen, Request: 1, Port: 6000}
+	neighbour := h.link(mail)
+	for name, b := range map[string][]byte{
+		"noise":               bytes.Repeat([]byte{0xff}, 64),
+		"another version":     vchan.LinkFrame{Op: vchan.LinkHello, Request: 99}.AppendTo(nil),
+		"no hello":            listen.AppendTo(nil),
+		"second hello":        frame(vchan.LinkFrame{Op: vchan.LinkHello, Request: vchan.LinkVersion}),
+		"unknown frame":       frame(vchan.LinkFrame{Op: 77}),
+		"our own frame":       frame(vchan.LinkFrame{Op: vchan.LinkChannel, Request: 1}),
+		"a used id":           append(frame(listen), listen.AppendTo(nil)...),
+		"an answer to itself": frame(vchan.LinkFrame{Op: vchan.LinkRefused, Request: 1, Domain: 1}),
+	} {
+		c := h.raw(work)
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		rest, err := io.ReadAll(c)
+		if err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%s: not closed: %v", name, err)
+		}
+		if len(rest) > vchan.LinkFrameSize {
+			t.Errorf("%s: answered with %d bytes", name, len(rest))
+		}
+		c.Close()
+	}
+	// Half a frame, then the end.
+	c := h.raw(work)
+	if _, err := c.Write(hello[:7]); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	select {
+	case <-neighbour.Done():
+		t.Error("the neighbour lost its link")
+	default:
+	}
+	h.agent(h.link(work)) // the qube itself can come back
+}
+
+func TestAskFlood(t *testing.T) {
+	h := newHouse(t)
+	c := h.raw(work)
+	b := vchan.LinkFrame{Op: vchan.LinkHello, Request: vchan.LinkVersion}.AppendTo(nil)
+	for i := range uint32(maxAsks + 10) {
+		b = vchan.LinkFrame{Op: vchan.LinkListen, Request: i, Port: vchan.Port(10000 + i)}.AppendTo(b)
+	}
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if f, _, err := vchan.ReadLinkFrame(c, false); err != nil || f.Op != vchan.LinkHello {
+		t.Fatal(f, err)
+	}
+	for i := range uint32(10) {
+		f, _, err := vchan.ReadLinkFrame(c, false)
+		if err != nil || f.Op != vchan.LinkRefused || f.Request != maxAsks+i || vchan.Reason(f.Domain) != vchan.ReasonTooMany {
+			t.Fatalf("answer %d: %+v, %v", i, f, err)
+		}
+	}
+	flood := vchan.LinkFrame{Op: vchan.LinkDial, Request: 1 << 20, Domain: mail, Port: 1}.AppendTo(nil)
+	for {
+		if _, err := c.Write(flood); err != nil {
+			if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("the flood ended with %v", err)
+			}
+			break
+		}
+	}
+	h.agent(h.link(work))
+}
+
+func TestDescriptorsFromAQube(t *testing.T) {
+	h := newHouse(t)
+	l := h.link(work)
+	ch := h.agent(l)
+	ctrl, ok := ch.Conn.(*net.UnixConn)
+	if !ok {
+		t.Fatalf("%T", ch.Conn)
+	}
+	before := openFiles(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := unix.UnixRights(int(w.Fd()))
+	c := h.raw(mail)
+	hello := vchan.LinkFrame{Op: vchan.LinkHello, Request: vchan.LinkVersion}.AppendTo(nil)
+	if _, _, err := c.WriteMsgUnix(hello, rights, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ctrl.WriteMsgUnix(wire.Exec{Port: 600}.Message(wire.ConnectionTerminated), rights, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := vchan.ReadLinkFrame(c, false); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := r.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF { // the last copy is gone
+		t.Errorf("somebody still holds the descriptor: %v", err)
+	}
+	r.Close()
+	if after := openFiles(t); after > before+2 { // the connection of mail: both ends are in this process
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+func TestHostileAgents(t *testing.T) {
+	h := newHouse(t)
+	hello := wire.HelloMessage(4)
+	after := func(b []byte) []byte { return append(bytes.Clone(hello), b...) }
+	badIdent := wire.Trigger{Target: "mail", Service: "t.Svc"}.Message()
+	badIdent[wire.HeaderSize+128] = '/'
+	for _, c := range []struct {
+		name  string
+		bytes []byte
+	}{
+		{"noise", bytes.Repeat([]byte{0xff}, 100)},
+		{"old version", wire.HelloMessage(1)},
+		{"long hello", wire.Message(wire.Hello, make([]byte, 8))},
+		{"message before hello", wire.Exec{}.Message(wire.ConnectionTerminated)},
+		{"exec from an agent", after(wire.Exec{Port: 513, Command: "user:id"}.Message(wire.ExecCmdline))},
+		{"data on the control channel", after(wire.Message(wire.DataStdin, []byte("x")))},
+		{"gigantic length", after(wire.Header{Type: wire.TriggerService4, Length: 0xffffffff}.AppendTo(nil))},
+		{"old trigger", after(wire.Message(wire.TriggerService, make([]byte, 128)))},
+		{"bad ident", after(badIdent)},
+		{"end of a call with a command", after(wire.Exec{Port: 513, Command: "x"}.Message(wire.ConnectionTerminated))},
+	} {
+		l := h.link(work)
+		ch, err := l.Listen(h.short(), dom0, vchan.PortQrexec)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if err := ch.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ch.Write(c.bytes); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(ch); err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%s: not closed: %v (%x)", c.name, err, rest)
+		}
+		ch.Close()
+		l.Close()
+	}
+	h.agent(h.link(work))
+}
+
+func TestRefusalFlood(t *testing.T) {
+	h := newHouse(t)
+	flooder := h.agent(h.link(work))
+	neighbour := h.agent(h.link(mail))
+	msg := wire.Trigger{Target: "mail", Service: "t.Svc", Ident: "S"}.Message()
+	for {
+		if _, err := flooder.Write(msg); err != nil {
+			if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("the flood ended with %v", err)
+			}
+			break
+		}
+	}
+	h.expect(control.Lost, work)
+	if _, err := neighbour.Write(msg); err != nil {
+		t.Fatal(err)
+	}
+	if typ, _, err := wire.ReadMessage(neighbour, wire.Daemon, 4); err != nil || typ != wire.ServiceRefused {
+		t.Errorf("the neighbour got %v, %v", typ, err)
+	}
+}
+
+func TestHostileClients(t *testing.T) {
+	h := newHouse(t)
+	h.agent(h.link(work))
+	for name, b := range map[string][]byte{
+		"noise":            bytes.Repeat([]byte{0xff}, 64),
+		"no user":          wire.Exec{Command: "id"}.Message(wire.ExecCmdline),
+		"no command":       wire.Exec{}.Message(wire.ExecCmdline),
+		"service connect":  wire.Connect{Ident: "SOCKET1"}.Message(),
+		"bad service":      wire.Exec{Command: "user:QUBESRPC  x y"}.Message(wire.ExecCmdline),
+		"after a command":  append(wire.Exec{Command: "user:id"}.Message(wire.ExecCmdline), 'x'),
+		"a gigantic frame": wire.Header{Type: wire.ExecCmdline, Length: 1 << 31}.AppendTo(nil),
+	} {
+		c := h.local("work")
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%s: not closed: %v", name, err)
+		}
+	}
+}
