@@ -37,9 +37,9 @@ const (
 func (p presence) check(there bool, method, what string) error {
 	switch {
 	case p == absent && there:
-		return core.Failf(core.ProtocolViolation, "%s takes no %s", method, what)
+		return core.Failf(core.ProtocolViolation, "%s does not take %s", method, what)
 	case p == needed && !there:
-		return core.Failf(core.ProtocolViolation, "%s needs a %s", method, what)
+		return core.Failf(core.ProtocolViolation, "%s needs %s", method, what)
 	}
 	return nil
 }

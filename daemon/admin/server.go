@@ -160,10 +160,10 @@ func (c *call) serve(methods map[string]method) (string, error) {
 	case m.dest == onQube && c.dest.IsAdmin():
 		return "", core.Failf(core.ProtocolViolation, "%s is not for dom0", c.req.Method)
 	}
-	if err := m.arg.check(c.req.Arg != "", c.req.Method, "argument"); err != nil {
+	if err := m.arg.check(c.req.Arg != "", c.req.Method, "an argument"); err != nil {
 		return "", err
 	}
-	if err := m.payload.check(len(c.req.Payload) > 0, c.req.Method, "payload"); err != nil {
+	if err := m.payload.check(len(c.req.Payload) > 0, c.req.Method, "a payload"); err != nil {
 		return "", err
 	}
 	return m.do(c.life, c)

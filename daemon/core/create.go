@@ -306,7 +306,7 @@ func removable(q Qube) error {
 		return Failf(InUse, "%s cannot be removed: %s", name, q.Trouble())
 	}
 	for _, row := range qube.SystemRows() {
-		if v, _ := row.Value(q.v.System()); row.Type == qube.VM && v == name && row.Name != "default_template" {
+		if v, _ := row.Value(q.v.System()); row.Type == qube.VM && v == name {
 			return Failf(InUse, "%s is the system's %s", name, row.Name)
 		}
 	}

@@ -104,7 +104,7 @@ func Main(ctx context.Context, s Streams, args []string) (status int) {
 		name, rest = "qvm-"+rest[0], rest[1:]
 	}
 	t := all[name]
-	parser, err := kong.New(t, kong.Name(name), kong.Description(descriptions[name]), kong.Writers(s.Out, s.Err),
+	parser, err := kong.New(t, kong.Name(name), kong.Description(descriptions[name]), kong.Writers(s.Out, s.Err), kong.Bind(t),
 		kong.Exit(func(code int) { panic(helped{code}) }))
 	if err != nil {
 		fmt.Fprintf(s.Err, "%s: error: %v\n", name, err)
