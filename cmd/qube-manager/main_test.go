@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
-	"image"
-	"image/png"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,34 +14,18 @@ import (
 
 	"cubicle/app/dom0/dom0test"
 	"cubicle/daemon/qube"
+	"cubicle/guid/x11"
+	"cubicle/guid/x11/x11test"
 )
 
-// screen runs an X server of its own and returns its display.
-func screen(t *testing.T) string {
-	t.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer read.Close()
-	x := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "1280x800x24", "-nolisten", "tcp")
-	x.ExtraFiles = []*os.File{write}
-	if err := x.Start(); err != nil {
-		t.Fatal(err)
-	}
-	write.Close()
-	t.Cleanup(func() { x.Process.Kill(); x.Wait() })
-	number, err := io.ReadAll(io.LimitReader(read, 3))
-	if err != nil && len(number) == 0 {
-		t.Fatalf("Xvfb told no display: %v", err)
-	}
-	return ":" + strings.TrimSpace(string(number))
-}
+// The screen's size.
+const wide, high = 1280, 800
 
 // desktop is a window on a screen, with the daemon's face behind it.
 type desktop struct {
 	t       *testing.T
 	display string
+	x       *x11.Conn
 	window  string
 	service *dom0test.Service
 }
@@ -64,23 +46,16 @@ func (d *desktop) keys(names ...string) {
 	d.run("xdotool", append([]string{"key", "--delay", "60"}, names...)...)
 }
 
-func (d *desktop) picture() image.Image {
+// pixels counts those of exactly that colour, 0x00RRGGBB, on the screen.
+func (d *desktop) pixels(rgb uint32) (n int) {
 	d.t.Helper()
-	p, err := png.Decode(bytes.NewReader(d.run("import", "-window", "root", "png:-")))
+	image, err := d.x.Image(x11.Drawable(d.x.Root()), 0, 0, wide, high)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return p
-}
-
-// pixels counts those of exactly that colour.
-func pixels(p image.Image, rgb uint32) (n int) {
-	for y := p.Bounds().Min.Y; y < p.Bounds().Max.Y; y++ {
-		for x := p.Bounds().Min.X; x < p.Bounds().Max.X; x++ {
-			r, g, b, _ := p.At(x, y).RGBA()
-			if r>>8<<16|g>>8<<8|b>>8 == rgb {
-				n++
-			}
+	for i := 0; i+3 < len(image); i += 4 {
+		if binary.LittleEndian.Uint32(image[i:])&0xffffff == rgb {
+			n++
 		}
 	}
 	return n
@@ -88,7 +63,7 @@ func pixels(p image.Image, rgb uint32) (n int) {
 
 func (d *desktop) until(what string, ready func() bool) {
 	d.t.Helper()
-	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if ready() {
 			return
 		}
@@ -102,7 +77,7 @@ func TestWindowOnAScreen(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts an X server")
 	}
-	for _, needed := range []string{"Xvfb", "xdotool", "import", "dbus-daemon"} {
+	for _, needed := range []string{"Xvfb", "xdotool", "dbus-daemon"} {
 		if _, err := exec.LookPath(needed); err != nil {
 			t.Fatalf("%s is needed: see make setup", needed)
 		}
@@ -128,7 +103,8 @@ func TestWindowOnAScreen(t *testing.T) {
 	service.Add("vault", qube.AppVM, "blue", "debian-12")
 	service.Add("work", qube.AppVM, "green", "debian-12")
 
-	d.display = screen(t)
+	d.display = x11test.Start(t, wide, high)
+	d.x = x11test.Dial(t, d.display)
 	manager := exec.Command(program, "--bus", address)
 	manager.Env = append(os.Environ(), "DISPLAY="+d.display, "HOME="+folder, "XDG_CONFIG_HOME="+folder, "XDG_CACHE_HOME="+folder,
 		"FYNE_THEME=dark", "DBUS_SESSION_BUS_ADDRESS="+address)
@@ -148,18 +124,17 @@ func TestWindowOnAScreen(t *testing.T) {
 	d.window = strings.Fields(string(d.run("xdotool", "search", "--sync", "--onlyvisible", "--name", "^Qube Manager$")))[0]
 	t.Logf("the window was there after %v", time.Since(began).Round(time.Millisecond))
 	d.until("the picture with both labels", func() bool {
-		p := d.picture()
-		return pixels(p, 0x3465a4) > 100 && pixels(p, 0x73d216) > 100
+		return d.pixels(0x3465a4) > 100 && d.pixels(0x73d216) > 100
 	})
 
 	// No window manager here: the focus is given by hand.
 	d.run("xdotool", "windowfocus", "--sync", d.window)
 	d.run("xdotool", "type", "--delay", "60", "vau")
-	d.until("the filter", func() bool { return pixels(d.picture(), 0x73d216) == 0 })
+	d.until("the filter", func() bool { return d.pixels(0x73d216) == 0 })
 	d.keys("Return")
 	d.until("the start", func() bool { return slices.Contains(service.Calls(), "start vault") })
 	d.keys("Escape")
-	d.until("all qubes", func() bool { return pixels(d.picture(), 0x73d216) > 100 })
+	d.until("all qubes", func() bool { return d.pixels(0x73d216) > 100 })
 
 	d.keys("ctrl+n")
 	d.run("xdotool", "type", "--delay", "60", "web")
@@ -181,8 +156,7 @@ func TestWindowOnAScreen(t *testing.T) {
 	d.service = again
 	again.Add("other", qube.AppVM, "yellow", "")
 	d.until("the restarted daemon", func() bool {
-		p := d.picture()
-		return pixels(p, 0xedd400) > 100 && pixels(p, 0x73d216) == 0
+		return d.pixels(0xedd400) > 100 && d.pixels(0x73d216) == 0
 	})
 }
 
