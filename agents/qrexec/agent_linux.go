@@ -251,7 +251,7 @@ func (a *agent) call(ctx context.Context, log *slog.Logger, e wire.Exec, justExe
 	}
 	caller := &caller{ch: ch, r: r, w: w}
 
-	plan, err := a.plan(ctx, log, e.Command)
+	plan, err := a.plan(ctx, log, e.Command, caller.gone)
 	if err != nil {
 		log.Warn("cannot run the command", "err", err)
 		return caller.finish(status(err))

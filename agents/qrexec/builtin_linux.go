@@ -207,11 +207,14 @@ func executable(path string) bool {
 const sessionPoll = 20 * time.Millisecond
 
 // waitForSession waits until X and the session bus answer. Like upstream's it
-// has no time limit of its own.
-func (a *agent) waitForSession(ctx context.Context) error {
+// has no time limit of its own, but it ends when gone says that the caller is.
+func (a *agent) waitForSession(ctx context.Context, gone func() bool) error {
 	for {
 		if _, err := os.Stat(a.ReadyFile); err == nil {
 			return nil
+		}
+		if gone() {
+			return errCallerGone
 		}
 		select {
 		case <-ctx.Done():

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
@@ -108,6 +111,25 @@ func (c *caller) serve(j *job) error {
 			return err
 		}
 	}
+}
+
+// gone reports whether the caller has closed its end, without reading.
+func (c *caller) gone() bool {
+	s, ok := c.ch.Conn.(syscall.Conn)
+	if !ok {
+		return false // a transport without descriptors tells by itself
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true
+	}
+	hup := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, perr := unix.Poll(p, 0)
+		hup = perr == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+	})
+	return hup || err != nil
 }
 
 // eof is an empty stream.

@@ -34,8 +34,8 @@ type plan struct {
 }
 
 // plan reads a command and finds what it runs, waiting for the session where
-// the service wants that.
-func (a *agent) plan(ctx context.Context, log *slog.Logger, command string) (*plan, error) {
+// the service wants that; gone ends the wait.
+func (a *agent) plan(ctx context.Context, log *slog.Logger, command string, gone func() bool) (*plan, error) {
 	c, err := wire.ParseCommand(command)
 	if err != nil {
 		return nil, err
@@ -48,10 +48,10 @@ func (a *agent) plan(ctx context.Context, log *slog.Logger, command string) (*pl
 		p.argv = []string{p.user.Shell, "-c", c.Line}
 		return p, nil
 	}
-	return a.planService(ctx, log, c)
+	return a.planService(ctx, log, c, gone)
 }
 
-func (a *agent) planService(ctx context.Context, log *slog.Logger, c wire.Command) (*plan, error) {
+func (a *agent) planService(ctx context.Context, log *slog.Logger, c wire.Command, gone func() bool) (*plan, error) {
 	r := c.RPC
 	log.Info("service", "service", r.FullName(), "source", r.Source, "user", c.User)
 	config, err := loadConfig(a.ConfigPath, r, log)
@@ -72,7 +72,7 @@ func (a *agent) planService(ctx context.Context, log *slog.Logger, c wire.Comman
 		user = b.user
 	}
 	if !c.NoGUI && (config.waitForSession || isBuiltin && b.wait(r)) {
-		if err := a.waitForSession(ctx); err != nil {
+		if err := a.waitForSession(ctx, gone); err != nil {
 			return nil, err
 		}
 	}

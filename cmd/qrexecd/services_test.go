@@ -86,6 +86,24 @@ func TestStartApp(t *testing.T) {
 	}
 }
 
+// TestCallerLeavesWhileTheSessionStarts: its call must not stay for ever.
+func TestCallerLeavesWhileTheSessionStarts(t *testing.T) {
+	q := newSystem(t).qube(workDomain, "work").start()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_, err := client.Run(ctx, client.Call{Root: q.s.root, Target: "work", Command: "DEFAULT:QUBESRPC qubes.WaitForSession dom0"})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	for range 400 {
+		if strings.Contains(q.s.log.String(), "the caller is gone") {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Error("the agent still waits for the session")
+}
+
 // TestSocketServices: the descriptor first, then the caller's data; each end
 // of file is passed on.
 func TestSocketServices(t *testing.T) {

@@ -39,8 +39,9 @@ type qube struct {
 // acceptPause bounds how often a qube may connect or open its control
 // channel: what it does in a loop costs dom0 little.
 const (
-	acceptPause  = 5 * time.Millisecond
-	controlPause = 20 * time.Millisecond
+	acceptPause     = 5 * time.Millisecond
+	controlPauseMin = 20 * time.Millisecond // doubles while channels are short-lived
+	controlPauseMax = 250 * time.Millisecond
 )
 
 // newQube starts serving a qube. The error tells why its link cannot be.
@@ -48,7 +49,7 @@ func newQube(ctx context.Context, r *Router, spec control.Qube) (*qube, error) {
 	q := &qube{
 		Qube:      spec,
 		r:         r,
-		log:       r.log.With("qube", spec.Name, "domain", spec.Domain),
+		log:       limitLog(r.log).With("qube", spec.Name, "domain", spec.Domain),
 		guestAsks: make(map[channelKey]*guestAsk),
 		calls:     make(map[vchan.Port]*call),
 		relays:    make(map[*net.UnixConn]struct{}),
@@ -222,17 +223,23 @@ func (q *qube) dialAgent(ctx context.Context) (net.Conn, error) {
 
 // controlLoop keeps the control channel open for the qube's life.
 func (q *qube) controlLoop() {
+	wait := controlPauseMin
 	for q.ctx.Err() == nil {
 		conn, err := q.dialAgent(q.ctx)
 		if err == nil {
+			begun := time.Now()
 			err = q.serveAgent(conn)
 			conn.Close()
+			if time.Since(begun) > time.Second {
+				wait = controlPauseMin
+			}
 		}
 		if q.ctx.Err() != nil {
 			return
 		}
 		q.log.Info("control channel lost", "err", quiet(err))
-		pause(q.ctx, controlPause)
+		pause(q.ctx, wait)
+		wait = min(2*wait, controlPauseMax)
 	}
 }
 
