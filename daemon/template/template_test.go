@@ -166,17 +166,17 @@ func TestCancelLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestFailedSetupTellsWhyAndLeavesNothing(t *testing.T) {
+func TestFailedBuildTellsWhyAndLeavesNothing(t *testing.T) {
 	needBuild(t)
-	fsys := small(strings.Replace(smallRecipe, "sudo", "no-such-package-anywhere", 1), "#!/bin/sh\n")
+	fsys := small(strings.Replace(smallRecipe, "bookworm", "no-such-suite", 1), "#!/bin/sh\n")
 	r, err := LoadFS(fsys, "small")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	_, _, err = Build(t.Context(), Options{Recipe: r, Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), "no-such-package-anywhere") {
-		t.Errorf("the error does not name the package: %v", err)
+	if err == nil || !strings.Contains(err.Error(), "no-such-suite") {
+		t.Errorf("the error does not name the suite: %v", err)
 	}
 	empty(t, dir)
 }

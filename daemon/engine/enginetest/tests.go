@@ -359,7 +359,8 @@ func testEndedUnseen(t *testing.T, w *world) {
 		}
 	}
 	q.release() // does nothing where it was not found
-	q.start()   // over what was left
+	w.traceless()
+	q.start()
 	q.stop()
 }
 

@@ -51,7 +51,7 @@ func findControllers() (controllers, error) {
 
 func parseControllers(lines *bufio.Scanner, writable func(string) bool) (controllers, error) {
 	c := controllers{folders: make(map[string]string)}
-	unified := ""
+	mount2 := ""
 	for lines.Scan() {
 		before, after, ok := strings.Cut(lines.Text(), " - ")
 		fields, kind := strings.Fields(before), strings.Fields(after)
@@ -60,7 +60,7 @@ func parseControllers(lines *bufio.Scanner, writable func(string) bool) (control
 		}
 		switch kind[0] {
 		case "cgroup2":
-			unified = fields[4]
+			mount2 = fields[4]
 		case "cgroup":
 			c.others = append(c.others, fields[4])
 			for _, option := range strings.Split(kind[2], ",") {
@@ -70,9 +70,9 @@ func parseControllers(lines *bufio.Scanner, writable func(string) bool) (control
 			}
 		}
 	}
-	if len(c.folders) == 0 && unified != "" {
+	if len(c.folders) == 0 && mount2 != "" && mount2 != unified {
 		c.v2 = true
-		c.folders[""] = unified
+		c.folders[""] = mount2
 	}
 	return c, lines.Err()
 }
@@ -81,25 +81,34 @@ func readOnly(options string) bool { return slices.Contains(strings.Split(option
 
 func (c controllers) none() bool { return len(c.folders) == 0 }
 
-// hybrid tells whether version 2 is mounted beside version 1.
-func (c controllers) hybrid() bool { return !c.none() && !c.v2 && isCgroup2(unifiedOfHybrid) }
+// cgroupRoot is where runtimes look for control groups.
+const cgroupRoot = "/sys/fs/cgroup"
 
-const unifiedOfHybrid = "/sys/fs/cgroup/unified"
+// unified is where a hybrid system has version 2 beside version 1.
+const unified = cgroupRoot + "/unified"
 
-func isCgroup2(dir string) bool {
+// fsType is the magic number of the file system at dir, 0 if there is none.
+func fsType(dir string) int64 {
 	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+	if unix.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Type)
 }
 
-// hideHybrid takes the version 2 mount of a hybrid system out of the calling
-// thread's mount namespace: crun refuses to run where it sees both.
-func hideHybrid() error {
-	c, err := findControllers()
-	if err != nil || !c.hybrid() {
-		return err
+// suitCrun makes the calling thread's mount namespace one that crun runs in:
+// it refuses a hybrid system, and one without any control groups.
+func suitCrun() error {
+	for fsType(unified) == unix.CGROUP2_SUPER_MAGIC {
+		if err := unix.Unmount(unified, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("hide %s from crun: %w", unified, err)
+		}
 	}
-	if err := unix.Unmount(unifiedOfHybrid, unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("hide %s from crun: %w", unifiedOfHybrid, err)
+	if t := fsType(cgroupRoot); t == unix.CGROUP2_SUPER_MAGIC || t == unix.TMPFS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("cubicle", cgroupRoot, "tmpfs", unix.MS_RDONLY, "size=4k"); err != nil {
+		return fmt.Errorf("give crun a %s: %w", cgroupRoot, err)
 	}
 	return nil
 }

@@ -218,7 +218,8 @@ func (e *Engine) Stats(_ context.Context, uuid string) (engine.Stats, error) {
 	return s, nil
 }
 
-// Running finds the machines that run in this root under this engine.
+// Running finds the machines that run in this root under this engine, and
+// clears away what is left of those that ended while nobody looked.
 func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 	entries, err := os.ReadDir(e.options.Root.Machines())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -238,9 +239,25 @@ func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 		}
 		if ok {
 			found = append(found, f)
+			continue
+		}
+		if err := e.clearEnded(entry.Name()); err != nil {
+			e.log.Warn("a machine that ended cannot be cleared away", "uuid", entry.Name(), "error", err)
 		}
 	}
 	return found, nil
+}
+
+// clearEnded removes what is left of a machine of ours that neither runs nor
+// is prepared.
+func (e *Engine) clearEnded(uuid string) error {
+	e.mu.Lock()
+	known := e.machines[uuid] != nil
+	e.mu.Unlock()
+	if r, err := e.readRecord(uuid); known || err != nil || r.Engine != e.options.Runtime {
+		return nil // known, just going, or another engine's
+	}
+	return e.clearLeftovers(uuid)
 }
 
 // find takes up a machine that an earlier process started.
@@ -268,7 +285,7 @@ func (e *Engine) find(uuid string) (engine.Found, bool, error) {
 	}
 	m := &machine{
 		uuid: uuid, name: r.Name, domain: r.Domain, limit: r.Memory,
-		tree: &tree{loops: r.Loops}, group: group{uuid: uuid},
+		tree: &tree{loops: r.Loops, below: r.Below}, group: group{uuid: uuid},
 		super: super, init: first, state: engine.Up,
 		ended: make(chan struct{}), dropped: make(chan struct{}),
 	}

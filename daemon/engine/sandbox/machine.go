@@ -56,6 +56,7 @@ type record struct {
 	Domain vchan.Domain `json:"domain"`
 	Memory int64        `json:"memory"` // bytes
 	Loops  []loopDevice `json:"loops"`
+	Below  *loopDevice  `json:"below,omitempty"` // of the image shared with other machines
 	// Set by Start.
 	Supervisor *identity `json:"supervisor,omitempty"`
 	Init       *identity `json:"init,omitempty"`
@@ -64,7 +65,7 @@ type record struct {
 func (e *Engine) writeRecord(m *machine) error {
 	r := record{Engine: e.options.Runtime, UUID: m.uuid, Name: m.name, Domain: m.domain, Memory: m.limit}
 	if m.tree != nil {
-		r.Loops = m.tree.loops
+		r.Loops, r.Below = m.tree.loops, m.tree.below
 	}
 	if m.super != nil && m.init != nil {
 		r.Supervisor, r.Init = &m.super.identity, &m.init.identity

@@ -28,6 +28,7 @@ type tree struct {
 	hideout string
 	loops   []loopDevice // this machine's own
 	base    *fileID      // the shared image below, if any
+	below   *loopDevice  // that holds it
 }
 
 // newTree makes the mount namespace of a machine whose ids begin at base.
@@ -48,7 +49,7 @@ func (e *Engine) newTree(m engine.Machine, ids uint32) (t *tree, err error) {
 		if err != nil {
 			return t, err
 		}
-		t.base, shared = &id, b
+		t.base, t.below, shared = &id, &b.loop, b
 	}
 	userNS, err := userNamespace(ids)
 	if err != nil {
@@ -107,7 +108,7 @@ func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared *base
 		}
 	}
 	if runtime == Crun {
-		return hideHybrid()
+		return suitCrun()
 	}
 	return nil
 }
@@ -197,9 +198,24 @@ func (e *Engine) dropTree(t *tree) error {
 		t.ns = nil
 	}
 	loops := t.loops
-	if t.base != nil {
+	switch {
+	case t.base != nil:
 		loops = append(loops, e.releaseBase(*t.base)...)
 		t.base = nil
+	case t.below != nil && !e.uses(*t.below):
+		loops = append(loops, *t.below) // of a machine that was found running
 	}
 	return awaitFree(loops, releaseLimit)
+}
+
+// uses tells whether a machine that we know stands on the image in l.
+func (e *Engine) uses(l loopDevice) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.machines {
+		if m.tree != nil && m.tree.below != nil && m.tree.below.Number == l.Number {
+			return true
+		}
+	}
+	return false
 }
