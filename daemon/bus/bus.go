@@ -22,7 +22,6 @@ import (
 
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/core"
-	"cubicle/daemon/qube"
 )
 
 const (
@@ -155,7 +154,7 @@ func (s *session) tell(batch []core.Event) error {
 	v := s.core.View()
 	paths := map[dbus.ObjectPath]bool{}
 	for _, e := range batch {
-		if e.Qube != "" && e.Qube != qube.Dom0UUID {
+		if e.Qube != "" {
 			paths[client.QubePath(string(e.Qube))] = true
 		}
 		if e.Job != 0 {

@@ -104,6 +104,9 @@ func TestClientFollowsAQubesLife(t *testing.T) {
 		len(first.Snapshot.Engines) != 1 || first.Snapshot.Engines[0].Weakness == "" {
 		t.Fatalf("%+v", first)
 	}
+	if dom0, ok := first.Snapshot.Named("dom0"); !ok || dom0.Class != qube.AdminVM || dom0.XID != 0 || dom0.State != qube.Running {
+		t.Errorf("%+v", dom0)
+	}
 	job, err := c.CreateQube(ctx, "work", "AppVM", "blue", map[string]string{"memory": "512"})
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +193,7 @@ func TestClientSurvivesTheDaemonsRestart(t *testing.T) {
 	events := c.Watch(ctx)
 	stop := serve(t, s.Core, address, os.Getuid())
 	for range 2 {
-		if e, ok := (<-events).(client.Connected); !ok || len(e.Snapshot.Qubes) != 1 {
+		if e, ok := (<-events).(client.Connected); !ok || len(e.Snapshot.Qubes) != 2 {
 			t.Fatalf("%T %+v", e, e)
 		}
 		stop()

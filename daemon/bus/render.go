@@ -77,7 +77,7 @@ func lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
 	switch kind {
 	case "qube":
 		id, err := qube.ParseUUID(strings.ReplaceAll(name, "_", "-"))
-		if err != nil || id == qube.Dom0UUID {
+		if err != nil {
 			return object{}, false
 		}
 		q, ok := v.Lookup(id)
@@ -108,7 +108,8 @@ func lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
 // everything renders all objects but the manager.
 func everything(v *core.View) map[dbus.ObjectPath]object {
 	all := map[dbus.ObjectPath]object{}
-	for _, q := range v.Qubes() {
+	admin, _ := v.Lookup(qube.Dom0UUID)
+	for _, q := range append(v.Qubes(), admin) {
 		all[client.QubePath(string(q.UUID()))] = object{&qubeSpec, renderQube(v, q)}
 	}
 	for _, l := range qube.Labels {

@@ -147,6 +147,9 @@ func (c *Client) run(ctx context.Context, first chan struct{}) {
 			err = c.follow(ctx, conn)
 			conn.Close()
 		}
+		if ctx.Err() != nil {
+			return // we were closed; nothing was lost
+		}
 		c.lose(err)
 		select {
 		case <-time.After(pause):
