@@ -73,8 +73,10 @@ func TestDesktop(t *testing.T) {
 			t.Run("command line", d.testCommandLine)
 			t.Run("daemons killed", d.testDaemonsKilled)
 			d.down(t)
-			if after := traces(t, root); after != before {
-				t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
+			for trace := range traces(t, root) {
+				if !before[trace] {
+					t.Errorf("left behind: %s", trace)
+				}
 			}
 		})
 	}
@@ -95,16 +97,16 @@ func build(t *testing.T) string {
 }
 
 // traces lists what a desktop in root could leave behind on the machine.
-func traces(t *testing.T, root string) string {
+func traces(t *testing.T, root string) map[string]bool {
 	t.Helper()
-	var found []string
+	found := map[string]bool{}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, root) {
-			found = append(found, "mount "+line)
+			found["mount "+line] = true
 		}
 	}
 	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
@@ -113,7 +115,7 @@ func traces(t *testing.T, root string) string {
 	}
 	for _, name := range backing {
 		if file, err := os.ReadFile(name); err == nil && strings.Contains(string(file), root) {
-			found = append(found, name+" "+string(file))
+			found[name+" "+string(file)] = true
 		}
 	}
 	processes, err := filepath.Glob("/proc/[0-9]*")
@@ -130,12 +132,12 @@ func traces(t *testing.T, root string) string {
 		}
 		env, err := os.ReadFile(filepath.Join(dir, "environ"))
 		if err == nil && strings.Contains(string(line)+string(env), root) {
-			found = append(found, "process "+dir+" "+strings.ReplaceAll(string(line), "\x00", " "))
+			found["process "+dir+" "+strings.ReplaceAll(string(line), "\x00", " ")] = true
 		}
 	}
 	err = filepath.WalkDir(filepath.Join(root, "run"), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type()&fs.ModeSocket != 0 {
-			found = append(found, "socket "+path)
+			found["socket "+path] = true
 		}
 		return nil // a folder that vanishes is as good as gone
 	})
@@ -149,7 +151,7 @@ func traces(t *testing.T, root string) string {
 	for _, g := range groups {
 		err := filepath.WalkDir(g, func(path string, e fs.DirEntry, err error) error {
 			if err == nil && e.IsDir() && path != g {
-				found = append(found, "control group "+path)
+				found["control group "+path] = true
 			}
 			return nil // as above
 		})
@@ -157,7 +159,7 @@ func traces(t *testing.T, root string) string {
 			t.Fatal(err)
 		}
 	}
-	return strings.Join(found, "\n")
+	return found
 }
 
 // start runs `cubicle up` and waits until it says "desktop ready".
@@ -165,6 +167,8 @@ func start(t *testing.T, bin, root, engine string) *desktop {
 	t.Helper()
 	d := &desktop{t: t, bin: bin, root: root, png: filepath.Join(root, engine+".png"), ended: make(chan error, 1)}
 	d.up = exec.Command(filepath.Join(bin, "cubicle"), "up", "--headless", "--root", root, "--engine", engine, "--png", d.png)
+	// The Manager keeps its settings in the user's folder.
+	d.up.Env = append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(root, "config"))
 	// A pipe of our own: nothing that outlives the desktop may keep it open.
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -579,7 +583,7 @@ func (d *desktop) runSample(t *testing.T) screen.Window {
 	for _, arg := range sample {
 		quoted = append(quoted, "'"+strings.ReplaceAll(arg, "'", `'\''`)+"'")
 	}
-	if _, _, err := d.tool("qvm-run", "--no-gui", "work", strings.Join(quoted, " ")+" >/dev/null 2>&1 &"); err != nil {
+	if _, _, err := d.tool("qvm-run", "--no-gui", "work", "("+strings.Join(quoted, " ")+" >/dev/null 2>&1 &)"); err != nil {
 		t.Fatal(err)
 	}
 	return d.find(t, "work", "Sample")
@@ -701,7 +705,7 @@ func (d *desktop) testCommandLine(t *testing.T) {
 	if got := d.inQube(t, "work", "id -un; hostname; sudo -n id -u"); got != "user\nwork\n0" {
 		t.Errorf("in the qube: %q", got)
 	}
-	if _, status, err := d.tool("qvm-start", "no-such-qube"); status != 1 || !strings.Contains(err.Error(), "no-such-qube") {
+	if _, status, err := d.tool("qvm-start", "no-such-qube"); status != 2 || !strings.Contains(err.Error(), "no-such-qube") {
 		t.Errorf("an unknown qube: %v", err)
 	}
 	name := "extra"

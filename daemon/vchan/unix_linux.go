@@ -43,21 +43,28 @@ func (u *Unix) listen(ctx context.Context, name string) (net.Conn, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	if err := unix.Unlinkat(int(dir.f.Fd()), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return nil, fmt.Errorf("remove old socket %s: %w", name, err)
+	// The socket gets its name when it is ready: a client that waits for it
+	// must not meet one that it may not open yet.
+	fresh := fmt.Sprintf(".%s.%d", name, os.Getpid())
+	if err := unix.Unlinkat(dir.fd(), fresh, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("remove old socket %s: %w", fresh, err)
 	}
-	l, err := net.ListenUnix("unix", dir.addr(name))
+	l, err := net.ListenUnix("unix", dir.addr(fresh))
 	if err != nil {
 		return nil, err
 	}
 	// The path is one through /proc/self/fd: we remove the file ourselves.
 	l.SetUnlinkOnClose(false)
 	defer l.Close()
-	defer unix.Unlinkat(int(dir.f.Fd()), name, 0)
 	// Who may connect is the folder's business, as upstream has it.
-	if err := unix.Fchmodat(int(dir.f.Fd()), name, 0o666, 0); err != nil {
-		return nil, fmt.Errorf("open socket %s to the folder's users: %w", name, err)
+	err = unix.Fchmodat(dir.fd(), fresh, 0o666, 0)
+	if err == nil {
+		err = unix.Renameat(dir.fd(), fresh, dir.fd(), name)
 	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("socket %s: %w", name, err), unix.Unlinkat(dir.fd(), fresh, 0))
+	}
+	defer unix.Unlinkat(dir.fd(), name, 0)
 	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	conn, err := l.Accept()
@@ -114,7 +121,7 @@ func ListenPath(path string) (*net.UnixListener, error) {
 	}
 	defer dir.Close()
 	name := filepath.Base(path)
-	if err := unix.Unlinkat(int(dir.f.Fd()), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := unix.Unlinkat(dir.fd(), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("remove old socket %s: %w", path, err)
 	}
 	l, err := net.ListenUnix("unix", dir.addr(name))
@@ -139,6 +146,8 @@ func OpenDir(path string) (*Dir, error) {
 
 // Close closes the folder.
 func (d *Dir) Close() error { return d.f.Close() }
+
+func (d *Dir) fd() int { return int(d.f.Fd()) }
 
 // addr names a socket in the folder in fewer than 108 bytes.
 func (d *Dir) addr(name string) *net.UnixAddr {
