@@ -56,6 +56,8 @@ func TestEngine(t *testing.T, open Open) {
 		"StartFails":          testStartFails,
 		"ClosedParent":        testClosedParent,
 		"PreparedAndReleased": testPreparedAndReleased,
+		"Dangers":             testDangers,
+		"AtOnce":              testAtOnce,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, open, agent)

@@ -478,3 +478,53 @@ func testPreparedAndReleased(t *testing.T, w *world) {
 	q.start()
 	q.stop()
 }
+
+// testDangers is for engines whose qubes share dom0's kernel.
+func testDangers(t *testing.T, w *world) {
+	if w.engine.Capabilities().Isolation != engine.Namespaces {
+		t.Skip("the qube has a kernel of its own")
+	}
+	q := w.qube()
+	q.start()
+	if got := q.ask("dangers"); got != "let through:" {
+		t.Error(got)
+	}
+	q.stop()
+}
+
+func testAtOnce(t *testing.T, w *world) {
+	const n = 4
+	qubes := make([]*qubeOf, n)
+	for i := range qubes {
+		qubes[i] = w.qube()
+		qubes[i].machine.Root.Base = qubes[0].machine.Root.Base
+	}
+	all := func(do func(q *qubeOf) error) {
+		t.Helper()
+		errs := make(chan error, n)
+		for _, q := range qubes {
+			go func() { errs <- do(q) }()
+		}
+		for range qubes {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ctx := t.Context()
+	all(func(q *qubeOf) error {
+		return errors.Join(w.engine.Prepare(ctx, q.machine), w.engine.Start(ctx, q.machine.UUID))
+	})
+	for _, q := range qubes {
+		w.expect(engine.Up, "")
+		q.accept()
+		if got := q.ask("hostname"); got != string(q.machine.Name) {
+			t.Errorf("%s is called %s", q.machine.Name, got)
+		}
+	}
+	all(func(q *qubeOf) error { return w.engine.Kill(ctx, q.machine.UUID) })
+	for range qubes {
+		w.expect(engine.Absent, engine.Killed)
+	}
+	all(func(q *qubeOf) error { return w.engine.Release(ctx, q.machine.UUID) })
+}

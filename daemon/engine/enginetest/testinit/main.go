@@ -121,6 +121,8 @@ func (in *initProcess) answer(question string, args []string) (string, error) {
 		return "ok", nil
 	case "dead-link":
 		return "ok", os.Remove(filepath.Join(engine.AgentLinkDir, paths.LinkSocket))
+	case "dangers":
+		return dangers(), nil
 	case "memory":
 		return in.memory()
 	}
@@ -151,6 +153,47 @@ func (in *initProcess) eat(text string) (string, error) {
 		in.hold = append(in.hold, b)
 	}
 	return "ok", nil
+}
+
+// dangers tries calls into the kernel that a qube has no business with, and
+// names those that were let through.
+func dangers() string {
+	var open []string
+	for _, try := range []struct {
+		name string
+		call func() error
+	}{
+		{"keyctl", func() error {
+			_, err := unix.KeyctlInt(unix.KEYCTL_GET_KEYRING_ID, unix.KEY_SPEC_SESSION_KEYRING, 0, 0, 0)
+			return err
+		}},
+		{"io_uring", func() error { return raw(unix.SYS_IO_URING_SETUP) }},
+		{"bpf", func() error { return raw(unix.SYS_BPF) }},
+		{"userfaultfd", func() error { return raw(unix.SYS_USERFAULTFD) }},
+		{"perf_event_open", func() error { return raw(unix.SYS_PERF_EVENT_OPEN) }},
+		{"fsopen", func() error { _, err := unix.Fsopen("tmpfs", 0); return err }},
+		{"mount", func() error { return unix.Mount("x", "/tmp", "tmpfs", 0, "") }},
+		{"socket(AF_ALG)", func() error { _, err := unix.Socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0); return err }},
+		{"socket(AF_VSOCK)", func() error { _, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0); return err }},
+		{"clone(user)", func() error {
+			// Never a new process: the kernel refuses these two together.
+			_, _, errno := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|unix.CLONE_FS, 0, 0, 0, 0, 0)
+			return errno
+		}},
+		{"unshare", func() error { return unix.Unshare(unix.CLONE_NEWNS) }},
+	} {
+		if err := try.call(); !errors.Is(err, unix.EPERM) {
+			open = append(open, fmt.Sprintf("%s: %v", try.name, err))
+		}
+	}
+	return "let through: " + strings.Join(open, "; ")
+}
+
+func raw(number uintptr) error {
+	if _, _, errno := unix.Syscall6(number, 0, 0, 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // memory receives a descriptor from dom0, maps it and answers in it.
