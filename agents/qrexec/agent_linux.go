@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -97,6 +98,11 @@ func Run(ctx context.Context, t vchan.Transport, opts Options) error {
 	defer cancel()
 
 	triggers, err := a.listenTriggers(ctx)
+	if errors.Is(err, fs.ErrPermission) { // started by hand by a plain user
+		a.Log.Warn("programs of this qube cannot ask for services elsewhere", "err", err)
+		a.Trigger = "-"
+		triggers, err = a.listenTriggers(ctx)
+	}
 	if err != nil {
 		return err
 	}
