@@ -236,7 +236,7 @@ func (c *call) events(ctx context.Context) error {
 		return nil
 	}
 	for {
-		batch, err := sub.Next(ctx)
+		batch, _, err := sub.Next(ctx)
 		if errors.Is(err, context.Canceled) {
 			return nil
 		}

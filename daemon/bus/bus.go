@@ -134,11 +134,11 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 		}
 	}()
 	for {
-		batch, err := sub.Next(ctx)
+		batch, v, err := sub.Next(ctx)
 		if err != nil {
 			return err
 		}
-		if err := ses.tell(batch); err != nil {
+		if err := ses.tell(batch, v); err != nil {
 			return err
 		}
 		select {
@@ -149,23 +149,25 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 }
 
 // tell signals how the objects that a batch of events is about differ from
-// the mirror.
-func (s *session) tell(batch []core.Event) error {
-	v := s.core.View()
-	paths := map[dbus.ObjectPath]bool{}
+// the mirror: qubes first, so that whoever hears that a job is done has heard
+// what it did.
+func (s *session) tell(batch []core.Event, v *core.View) error {
+	qubes, jobs := map[dbus.ObjectPath]bool{}, map[dbus.ObjectPath]bool{}
 	for _, e := range batch {
 		if e.Qube != "" {
-			paths[client.QubePath(string(e.Qube))] = true
+			qubes[client.QubePath(string(e.Qube))] = true
 		}
 		if e.Job != 0 {
-			paths[client.JobPath(e.Job)] = true
+			jobs[client.JobPath(e.Job)] = true
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for path := range paths {
-		if err := s.tellObject(v, path); err != nil {
-			return err
+	for _, paths := range []map[dbus.ObjectPath]bool{qubes, jobs} {
+		for path := range paths {
+			if err := s.tellObject(v, path); err != nil {
+				return err
+			}
 		}
 	}
 	now := renderManager(v)

@@ -127,7 +127,7 @@ func (c *Core) View() *View { return c.view.Load() }
 
 // Subscribe follows the events from now on. A View taken after it contains
 // every change whose event is not delivered.
-func (c *Core) Subscribe() *Subscription { return c.hub.subscribe() }
+func (c *Core) Subscribe() *Subscription { return c.hub.subscribe(c) }
 
 // Close ends jobs and loops; machines run on.
 func (c *Core) Close() {

@@ -79,7 +79,7 @@ func TestLifeOfAQube(t *testing.T) {
 		t.Errorf("the private volume was committed %d times", n)
 	}
 	var names []string
-	batch, err := sub.Next(context.Background())
+	batch, _, err := sub.Next(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,40 +27,50 @@ const maxWaiting = 100_000
 
 // Subscription delivers events to one reader.
 type Subscription struct {
-	hub  *hub
+	core *Core
 	mu   sync.Mutex
 	list []Event
 	over bool
 	wake chan struct{} // capacity 1
 }
 
-// Next waits for events and returns all that wait, oldest first. It returns
-// an error when the context ends, and General when the reader was too slow.
-func (s *Subscription) Next(ctx context.Context) ([]Event, error) {
+// Next waits for events and returns all that wait, oldest first, with a View
+// that contains exactly the changes told so far. It returns an error when the
+// context ends, and General when the reader was too slow.
+func (s *Subscription) Next(ctx context.Context) ([]Event, *View, error) {
 	for {
-		s.mu.Lock()
-		list, over := s.list, s.over
-		s.list = nil
-		s.mu.Unlock()
+		list, v, over := s.take()
 		if over {
-			return nil, Failf(General, "the reader of events is too slow")
+			return nil, nil, Failf(General, "the reader of events is too slow")
 		}
 		if len(list) > 0 {
-			return list, nil
+			return list, v, nil
 		}
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 	}
 }
 
+// take empties the list. No change is under way meanwhile, so that the View
+// has no change whose event is still to come.
+func (s *Subscription) take() (list []Event, v *View, over bool) {
+	s.core.mu.Lock()
+	defer s.core.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, s.list = s.list, nil
+	return list, s.core.View(), s.over
+}
+
 // Close ends the subscription.
 func (s *Subscription) Close() {
-	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
-	delete(s.hub.subs, s)
+	h := &s.core.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.subs, s)
 }
 
 func (s *Subscription) push(events []Event) {
@@ -83,8 +93,8 @@ type hub struct {
 	subs map[*Subscription]struct{}
 }
 
-func (h *hub) subscribe() *Subscription {
-	s := &Subscription{hub: h, wake: make(chan struct{}, 1)}
+func (h *hub) subscribe(c *Core) *Subscription {
+	s := &Subscription{core: c, wake: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subs[s] = struct{}{}

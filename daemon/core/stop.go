@@ -47,8 +47,15 @@ func (c *Core) machineEvent(ev engine.Event) {
 		c.spawn(func() { c.ended(id, r) })
 	case engine.Suspended:
 		c.swing(id, qube.Running, qube.Paused, "domain-paused")
+		c.swing(id, qube.Transient, qube.Paused, "domain-paused")
 	case engine.Up:
-		c.swing(id, qube.Paused, qube.Running, "domain-unpaused")
+		to := qube.Transient // its agent has not been heard since we run
+		select {
+		case <-r.ready:
+			to = qube.Running
+		default:
+		}
+		c.swing(id, qube.Paused, to, "domain-unpaused")
 	}
 }
 
@@ -270,7 +277,7 @@ func (c *Core) Pause(id qube.UUID) (uint64, error) {
 			return Failf(NotRunning, "%s is not running", q.Name())
 		}
 		return nil
-	}, engine.Engine.Pause, qube.Paused, "domain-pre-paused", "domain-paused")
+	}, engine.Engine.Pause, true, "domain-pre-paused")
 }
 
 // Unpause thaws a paused qube.
@@ -280,11 +287,11 @@ func (c *Core) Unpause(id qube.UUID) (uint64, error) {
 			return Failf(NotPaused, "%s is not paused", q.Name())
 		}
 		return nil
-	}, engine.Engine.Resume, qube.Running, "domain-pre-unpaused", "domain-unpaused")
+	}, engine.Engine.Resume, false, "domain-pre-unpaused")
 }
 
 func (c *Core) freeze(kind, text string, id qube.UUID, check func(Qube) error,
-	do func(engine.Engine, context.Context, string) error, to qube.State, before, after string,
+	do func(engine.Engine, context.Context, string) error, frozen bool, before string,
 ) (uint64, error) {
 	q, err := c.findMachine(id)
 	if err == nil {
@@ -310,17 +317,20 @@ func (c *Core) freeze(kind, text string, id qube.UUID, check func(Qube) error,
 			return err
 		}
 		c.setState(id, q.State(), before)
+		sub := c.Subscribe()
+		defer sub.Close()
 		if err := do(r.engine, ctx, string(id)); err != nil {
 			return wrap(err, "%s %s", kind, q.Name())
 		}
-		c.must(func(t *tx) {
-			// The engine's own event may have come first.
-			if e := t.edit(id); e != nil && e.state != to && !r.isGone() {
-				e.state = to
-				t.emit(e, after)
+		// The state follows the engine's events alone, which come in order.
+		for {
+			if q, ok := c.View().Lookup(id); !ok || (q.State() == qube.Paused) == frozen || r.isGone() {
+				return nil
 			}
-		})
-		return nil
+			if _, _, err := sub.Next(ctx); err != nil {
+				return err
+			}
+		}
 	}), nil
 }
 
