@@ -25,7 +25,7 @@ import (
 
 // Open returns the engine under test for a root; it may be called again for
 // the same root, as a restarted daemon would.
-type Open func(t *testing.T, root paths.Root) engine.Engine
+type Open func(t testing.TB, root paths.Root) engine.Engine
 
 // patience is how long anything may take on a loaded machine.
 const patience = 30 * time.Second
@@ -75,8 +75,46 @@ func TestEngine(t *testing.T, open Open) {
 	})
 }
 
+// BenchmarkStart measures the way from Prepare to the call of the machine's
+// init, and the way from Kill to the end of Release.
+func BenchmarkStart(b *testing.B, open Open) {
+	if os.Geteuid() != 0 {
+		b.Skip("machines need root")
+	}
+	w := newWorld(b, open, buildInit(b))
+	first := w.qube() // holds the template, as in a running system
+	first.start()
+	q := w.qube()
+	q.machine.Root.Base = first.machine.Root.Base
+	var up, prepared, down time.Duration
+	for b.Loop() {
+		began := time.Now()
+		q.prepare()
+		prepared += time.Since(began)
+		if err := w.engine.Start(b.Context(), q.machine.UUID); err != nil {
+			b.Fatal(err)
+		}
+		q.accept()
+		up += time.Since(began)
+		w.expect(engine.Up, "")
+		q.conn.Close()
+		began = time.Now()
+		if err := w.engine.Kill(b.Context(), q.machine.UUID); err != nil {
+			b.Fatal(err)
+		}
+		w.expect(engine.Absent, engine.Killed)
+		q.release()
+		down += time.Since(began)
+	}
+	n := float64(b.N) * float64(time.Millisecond)
+	b.ReportMetric(float64(prepared)/n, "prepare-ms")
+	b.ReportMetric(float64(up)/n, "hello-ms")
+	b.ReportMetric(float64(down)/n, "gone-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
 // buildInit builds testinit into a folder as the agent.
-func buildInit(t *testing.T) string {
+func buildInit(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, engine.AgentBinary), "cubicle/daemon/engine/enginetest/testinit")
@@ -89,7 +127,7 @@ func buildInit(t *testing.T) string {
 
 // world is a root with an engine and what dom0 has around it.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	open   Open
 	agent  string
 	root   paths.Root
@@ -98,7 +136,7 @@ type world struct {
 	uuids  []string // of all machines
 }
 
-func newWorld(t *testing.T, open Open, agent string) *world {
+func newWorld(t testing.TB, open Open, agent string) *world {
 	root, err := paths.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +323,7 @@ func newUUID() string {
 }
 
 // image makes an empty ext4 image of so many MiB.
-func image(t *testing.T, dir, name string, size int64) string {
+func image(t testing.TB, dir, name string, size int64) string {
 	t.Helper()
 	path := filepath.Join(dir, name+".img")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -310,7 +348,7 @@ func (w *world) traceless() {
 
 // traces lists what machines could leave behind on the host: mounts, loop
 // devices, processes, control groups and files.
-func traces(t *testing.T, root paths.Root, uuids []string) []string {
+func traces(t testing.TB, root paths.Root, uuids []string) []string {
 	t.Helper()
 	var found []string
 	top := filepath.Dir(string(root)) // the test's folder

@@ -79,10 +79,25 @@ func (p *process) signal(sig unix.Signal) error {
 	if p == nil {
 		return nil
 	}
-	if err := unix.PidfdSendSignal(int(p.fd.Fd()), sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	var err error
+	cerr := p.use(func(fd int32) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	if cerr != nil || errors.Is(err, unix.ESRCH) {
+		return nil // we closed it because it had ended
+	}
+	if err != nil {
 		return fmt.Errorf("signal process %d: %w", p.PID, err)
 	}
 	return nil
+}
+
+// use calls fn with the descriptor, which stays open meanwhile. An error means
+// that it is closed.
+func (p *process) use(fn func(fd int32)) error {
+	conn, err := p.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return conn.Control(func(fd uintptr) { fn(int32(fd)) })
 }
 
 // over tells whether the process has ended.
@@ -90,35 +105,44 @@ func (p *process) over() bool { return p.wait(0) == nil }
 
 // wait waits for the end, up to limit.
 func (p *process) wait(limit time.Duration) error {
-	fds := []unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}}
-	for deadline := time.Now().Add(limit); ; {
-		n, err := unix.Poll(fds, int(max(0, time.Until(deadline).Milliseconds())))
-		switch {
-		case n > 0:
-			return nil
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return err
-		case !time.Now().Before(deadline):
-			return context.DeadlineExceeded
+	err := context.DeadlineExceeded
+	cerr := p.use(func(fd int32) {
+		fds := []unix.PollFd{{Fd: fd, Events: unix.POLLIN}}
+		for deadline := time.Now().Add(limit); ; {
+			n, perr := unix.Poll(fds, int(max(0, time.Until(deadline).Milliseconds())))
+			switch {
+			case n > 0:
+				err = nil
+				return
+			case perr != nil && !errors.Is(perr, unix.EINTR):
+				err = perr
+				return
+			case !time.Now().Before(deadline):
+				return
+			}
 		}
+	})
+	if cerr != nil {
+		return nil // closed because it had ended
 	}
+	return err
 }
 
-// awaitEnd waits for the end without a limit; cancel, a descriptor that
-// becomes readable or hangs up, ends the wait with false.
-func (p *process) awaitEnd(cancel *os.File) bool {
-	fds := []unix.PollFd{{Fd: int32(p.fd.Fd()), Events: unix.POLLIN}, {Fd: int32(cancel.Fd()), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-			return false
+// awaitEnd waits for the end without a limit; cancel, a pipe whose other end
+// is closed, ends the wait with false.
+func (p *process) awaitEnd(cancel *os.File) (ended bool) {
+	_ = p.use(func(fd int32) { // it is ours to close
+		fds := []unix.PollFd{{Fd: fd, Events: unix.POLLIN}, {Fd: int32(cancel.Fd()), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+				return
+			}
+			if ended = fds[0].Revents != 0; ended || fds[1].Revents != 0 {
+				return
+			}
 		}
-		if fds[0].Revents != 0 {
-			return true
-		}
-		if fds[1].Revents != 0 {
-			return false
-		}
-	}
+	})
+	return ended
 }
 
 func (p *process) close() { p.fd.Close() }

@@ -43,7 +43,10 @@ func (e *Engine) start(ctx context.Context, uuid string) error {
 	if err != nil {
 		return err
 	}
-	if m.tree == nil || m.state != engine.Absent {
+	e.mu.Lock()
+	idle := m.tree != nil && m.tree.ns != nil && m.state == engine.Absent
+	e.mu.Unlock()
+	if !idle {
 		return engine.ErrRunning
 	}
 	dir := e.dir(uuid)

@@ -12,7 +12,7 @@ import (
 )
 
 // program finds a runtime as the programs do, or in the repository's bin.
-func program(t *testing.T, name string) string {
+func program(t testing.TB, name string) string {
 	t.Helper()
 	if built, err := filepath.Abs("../../../bin/" + name); err == nil {
 		if _, err := os.Stat(built); err == nil {
@@ -26,17 +26,20 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-func TestRunsc(t *testing.T) { conform(t, Runsc) }
-func TestCrun(t *testing.T)  { conform(t, Crun) }
+func TestRunsc(t *testing.T) { enginetest.TestEngine(t, opener(t, Runsc)) }
+func TestCrun(t *testing.T)  { enginetest.TestEngine(t, opener(t, Crun)) }
 
-func conform(t *testing.T, runtime string) {
+func BenchmarkRunsc(b *testing.B) { enginetest.BenchmarkStart(b, opener(b, Runsc)) }
+func BenchmarkCrun(b *testing.B)  { enginetest.BenchmarkStart(b, opener(b, Crun)) }
+
+func opener(t testing.TB, runtime string) enginetest.Open {
 	path := program(t, runtime)
 	ranges := filepath.Join(t.TempDir(), "ranges.json")
-	enginetest.TestEngine(t, func(t *testing.T, root paths.Root) engine.Engine {
+	return func(t testing.TB, root paths.Root) engine.Engine {
 		e, err := New(Options{Runtime: runtime, Binary: path, Root: root, Ranges: ranges})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return e
-	})
+	}
 }
