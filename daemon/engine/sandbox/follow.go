@@ -60,6 +60,12 @@ func (e *Engine) startFollowing(m *machine) error {
 // finish announces the machine's end and why.
 func (e *Engine) finish(m *machine) {
 	status, err := readStatus(filepath.Join(e.dir(m.uuid), fileStatus))
+	if err != nil {
+		// Somebody ended the supervisor alone: no machine runs without.
+		_ = unix.Kill(-m.super.PID, unix.SIGKILL)
+		_ = m.init.signal(unix.SIGKILL)
+		killAll(m.group)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ev := engine.Event{UUID: m.uuid, State: engine.Absent}
