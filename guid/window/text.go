@@ -22,7 +22,7 @@ func firstText(b []byte) []byte {
 func cleanText(b []byte, utf8Allowed bool) string {
 	const ellipsis = "\u2026"
 	if cut, ok := bytes.CutSuffix(b, []byte(ellipsis)); ok && !utf8Allowed {
-		return cleanText(cut, false) + "..."
+		b = append(bytes.Clone(cut), "..."...)
 	}
 	var out strings.Builder
 	for len(b) > 0 {

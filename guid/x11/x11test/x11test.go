@@ -30,12 +30,24 @@ func Start(t testing.TB, width, height int) string {
 // StartServer is Start that also returns the server, for tests that end it.
 func StartServer(t testing.TB, width, height int) (string, *os.Process) {
 	t.Helper()
+	return start(t, "-screen", "0", fmt.Sprintf("%dx%dx24", width, height))
+}
+
+// StartWith is Start with options of Xvfb.
+func StartWith(t testing.TB, options ...string) string {
+	t.Helper()
+	display, _ := start(t, options...)
+	return display
+}
+
+func start(t testing.TB, options ...string) (string, *os.Process) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", fmt.Sprintf("%dx%dx24", width, height), "-nolisten", "tcp", "-noreset")
+	cmd := exec.Command("Xvfb", append([]string{"-displayfd", "3", "-nolisten", "tcp", "-noreset"}, options...)...)
 	cmd.ExtraFiles = []*os.File{w}
 	run(t, cmd)
 	w.Close()
