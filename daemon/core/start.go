@@ -232,7 +232,13 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 		if err := eng.Kill(ctx, string(id)); err != nil && !errors.Is(err, engine.ErrNotRunning) {
 			return err
 		}
-		return nil
+		// The word of its end must not be taken for that of the next run.
+		select {
+		case <-r.gone:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("the engine did not tell of its end: %w", ctx.Err())
+		}
 	})
 	c.must(func(t *tx) {
 		e := t.edit(id)

@@ -22,20 +22,20 @@ func (c *Core) followEngine(e engine.Engine) {
 			if !ok {
 				return
 			}
-			c.machineEvent(ev)
+			c.machineEvent(e, ev)
 		case <-c.life.Done():
 			return
 		}
 	}
 }
 
-func (c *Core) machineEvent(ev engine.Event) {
+func (c *Core) machineEvent(e engine.Engine, ev engine.Event) {
 	id := qube.UUID(ev.UUID)
 	c.mu.Lock()
 	r := c.runs[id]
 	c.mu.Unlock()
-	if r == nil {
-		return // of a start that was undone
+	if r == nil || r.engine != e {
+		return // of a machine that is none of ours
 	}
 	switch ev.State {
 	case engine.Absent:

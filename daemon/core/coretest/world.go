@@ -42,10 +42,8 @@ type World struct {
 }
 
 type machine struct {
-	domain  vchan.Domain
-	state   engine.MachineState
-	reason  engine.Reason
-	release bool
+	domain vchan.Domain
+	state  engine.MachineState
 }
 
 type volume struct {
