@@ -29,7 +29,6 @@ type machine struct {
 	group  group
 
 	state    engine.MachineState
-	ours     bool // started by this process, or found running
 	killed   bool // Kill was called
 	stopping bool // Shutdown was called
 	watch    *oomWatch

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ const (
 	firstRange = 0x7740_0000
 	endRange   = 0x7ffe_0000
 )
+
+// usedStep is how exactly the table tells when a range was used last.
+const usedStep = 24 * time.Hour
 
 // Ranges gives every qube a range of RangeSize user and group ids that no
 // other qube of this host has, in whichever root it lives. A qube keeps its
@@ -70,11 +74,14 @@ func (r *Ranges) For(root paths.Root, uuid string) (base uint32, err error) {
 	if err != nil {
 		return 0, err
 	}
-	base, table, err = r.pick(table, string(root), uuid)
+	base, changed, err := r.pick(table, string(root), uuid)
 	if err != nil {
 		return 0, err
 	}
-	return base, r.save(table)
+	if slices.Equal(table, changed) {
+		return base, nil // nothing to wait for the disk for
+	}
+	return base, r.save(changed)
 }
 
 func (r *Ranges) pick(table []rangeEntry, root, uuid string) (uint32, []rangeEntry, error) {
@@ -91,7 +98,10 @@ func (r *Ranges) pick(table []rangeEntry, root, uuid string) (uint32, []rangeEnt
 		case e.Base%RangeSize != 0 || e.Base < firstRange || e.Base >= endRange || used[e.Base] || taken.overlap(e.Base):
 			continue // no longer ours to give
 		case e.Root == root && e.UUID == uuid:
-			e.Used, base = now, e.Base
+			if now.Sub(e.Used) > usedStep {
+				e.Used = now
+			}
+			base = e.Base
 		case gone(e.Root):
 			continue
 		}
