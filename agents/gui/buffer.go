@@ -1,6 +1,8 @@
 package gui
 
 import (
+	"errors"
+
 	"cubicle/guid/wire"
 	"cubicle/guid/x11"
 )
@@ -110,46 +112,89 @@ func (a *Agent) onCopied(done copyDone) {
 			continue // resized or hidden meanwhile
 		}
 		if !b.dumped {
-			b.dumped = true
-			s.send(w.id, wire.WindowDump{Kind: wire.DumpRegion, Width: uint32(b.w), Height: uint32(b.h), BPP: 32,
-				Offset: b.span.offset, Stride: uint32(4 * b.w)})
-			s.retired.sent++
-			for _, old := range w.stale {
-				s.retired.add(old, true)
-			}
-			w.stale = nil
+			a.dump(w)
 		}
 		s.send(w.id, wire.ShmImage{X: int32(p.rect.x), Y: int32(p.rect.y), Width: uint32(p.rect.w), Height: uint32(p.rect.h)})
+	}
+}
+
+// dump tells dom0 where a window's pixels lie.
+func (a *Agent) dump(w *window) {
+	s, b := a.session, w.buffer
+	b.dumped = true
+	s.send(w.id, wire.WindowDump{Kind: wire.DumpRegion, Width: uint32(b.w), Height: uint32(b.h), BPP: 32,
+		Offset: b.span.offset, Stride: uint32(4 * b.w)})
+	s.retired.sent++
+	s.retired.add(w.id, true, w.stale...)
+	w.stale = nil
+}
+
+// provoke dumps some window once more, unchanged: only the answer to a dump
+// tells that dom0 has let go of what an earlier UNMAP detached.
+func (a *Agent) provoke() {
+	for _, w := range a.byX {
+		if w.buffer != nil && w.buffer.dumped && w.toldMapped {
+			a.dump(w)
+			a.session.send(w.id, wire.ShmImage{Width: uint32(w.buffer.w), Height: uint32(w.buffer.h)})
+			return
+		}
 	}
 }
 
 // newBuffer gives a window a place in the region. It reports false when that
 // is not possible now.
 func (a *Agent) newBuffer(w *window) bool {
-	p := w.place
+	// A client may make a window larger than the protocol knows.
+	b := &buffer{w: min(w.place.w, wire.MaxWindowWidth), h: min(w.place.h, wire.MaxWindowHeight)}
 	w.dirty = rect{}
-	place, ok := a.session.space.take(4 * uint64(p.w) * uint64(p.h))
-	if !ok {
-		a.log.Error("the pixel region is full: a window stays empty", "window", w.x, "width", p.w, "height", p.h)
-		return false
+	err := a.fill(w, b)
+	switch {
+	case err == nil:
+		w.buffer, w.starved = b, false
+		w.dirty = rect{0, 0, b.w, b.h}
+		return true
+	case errors.Is(err, errNoSpace) || errors.Is(err, errDepth):
+		if !w.starved { // once, not at each of its changes
+			a.log.Error("a window stays empty", "window", w.x, "width", b.w, "height", b.h, "err", err)
+		}
+		w.starved = true
+		if errors.Is(err, errNoSpace) && a.session.retired.stuck() {
+			a.provoke()
+		}
+	default:
+		// It was unmapped or destroyed: the event is on its way.
+		a.log.Debug("a window has no pixels", "window", w.x, "err", err)
 	}
-	b := &buffer{span: place, w: p.w, h: p.h}
+	return false
+}
+
+// Why a window cannot be shown.
+var (
+	errNoSpace = errors.New("the pixel region is full")
+	errDepth   = errors.New("it has no 32 bits a pixel")
+)
+
+// fill makes the pixmaps of a buffer whose size is known.
+func (a *Agent) fill(w *window, b *buffer) error {
+	if w.depth != 24 && w.depth != 32 {
+		return errDepth
+	}
+	s := a.session
+	var ok bool
+	if b.span, ok = s.space.take(4 * uint64(b.w) * uint64(b.h)); !ok {
+		return errNoSpace
+	}
 	var err error
 	if b.from, err = a.x.NameWindowPixmap(w.x); err == nil {
-		b.to, err = a.x.ShmPixmap(x11.Drawable(w.x), uint16(p.w), uint16(p.h), w.depth, a.session.segment, uint32(place.offset))
+		b.to, err = a.x.ShmPixmap(x11.Drawable(w.x), uint16(b.w), uint16(b.h), w.depth, s.segment, uint32(b.span.offset))
 		if err != nil {
 			a.x.FreePixmap(b.from)
 		}
 	}
 	if err != nil {
-		// It was unmapped or destroyed: the event is on its way.
-		a.log.Debug("a window has no pixels", "window", w.x, "err", err)
-		a.session.space.give(place)
-		return false
+		s.space.give(b.span)
 	}
-	w.buffer = b
-	w.dirty = rect{0, 0, p.w, p.h}
-	return true
+	return err
 }
 
 // renewBuffer is called when the server gives a window a new pixmap.
@@ -197,6 +242,11 @@ func (a *Agent) giveBack(spans []span) {
 	for _, place := range spans {
 		s.space.give(place)
 	}
+	a.retryEmpty()
+}
+
+// retryEmpty looks for space again for windows that had none.
+func (a *Agent) retryEmpty() {
 	for _, w := range a.byX {
 		if w.toldMapped && w.buffer == nil {
 			w.dirty = rect{0, 0, w.place.w, w.place.h}

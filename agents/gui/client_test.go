@@ -1,6 +1,8 @@
 package gui
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -283,4 +285,129 @@ func TestNonsenseFromDom0IsSurvived(t *testing.T) {
 	}
 	d.configure(v, 20, 30, 210, 110)
 	d.awaitSame(c.Conn, v)
+}
+
+func TestWithoutARegionWindowsAreToldAll(t *testing.T) {
+	display, _ := startX(t)
+	s := startAgent(t)
+	d := connectWith(t, s, 1920, 1080, 0)
+	c := newClient(t, display)
+	w := c.window("empty", rect{0, 0, 200, 100}, 0, false)
+	c.Map(w)
+	d.await("window", func() bool { v := d.windows[wire.WindowID(w)]; return v != nil && v.mapped != nil })
+	d.configure(d.windows[wire.WindowID(w)], 1, 2, 100, 50)
+	if n := d.windows[wire.WindowID(w)].dumps; n != 0 {
+		t.Errorf("%d dumps of memory that nobody has", n)
+	}
+	// The next daemon has one.
+	d.conn.Close()
+	d = connect(t, s, 1920, 1080)
+	d.awaitSame(c.Conn, d.awaitWindow("window", titled("empty")))
+}
+
+func TestHugeWindowStaysWithinTheProtocol(t *testing.T) {
+	display, _ := startX(t)
+	d := connect(t, startAgent(t), 1920, 1080)
+	c := newClient(t, display)
+	w := c.window("wide", rect{-20000, 5, 20000, 50}, 0x445566, true)
+	c.Map(w)
+	v := d.awaitWindow("window", titled("wide"))
+	if v.dump.Width != wire.MaxWindowWidth || v.dump.Height != 50 || v.place.Width != wire.MaxWindowWidth {
+		t.Errorf("dump %+v at %+v", v.dump, v.place)
+	}
+	c.MoveResize(w, 3, 4, 30, 20000)
+	d.await("tall window", func() bool { return v.dump != nil && v.dump.Height == wire.MaxWindowHeight && v.painted > 0 })
+}
+
+func TestFullRegionIsNoEnd(t *testing.T) {
+	display, _ := startX(t)
+	d := connectWith(t, startAgent(t), 1920, 1080, 5<<20)
+	c := newClient(t, display)
+	var all []x11.Window
+	for range 4 { // of 1 MiB and a bit: the last is too much
+		w := c.window("one of four", rect{0, 0, 600, 600}, 0x778899, true)
+		c.Map(w)
+		all = append(all, w)
+	}
+	shown := func() (n int) {
+		for _, w := range all {
+			if v := d.windows[wire.WindowID(w)]; v != nil && v.painted > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	d.await("windows", func() bool { return len(d.windows) == 4 && shown() == 3 })
+	for _, w := range all {
+		if d.windows[wire.WindowID(w)].dump != nil {
+			c.Destroy(w)
+			break
+		}
+	}
+	d.await("window that waited", func() bool { return len(d.windows) == 3 && shown() == 3 })
+
+	// A hidden one makes room, too, although nothing answers UNMAP.
+	late := c.window("late", rect{0, 0, 600, 600}, 0x778899, true)
+	c.Map(late)
+	d.await("late window", func() bool { v := d.windows[wire.WindowID(late)]; return v != nil && v.mapped != nil })
+	for _, w := range all {
+		if v := d.windows[wire.WindowID(w)]; v != nil && v.dump != nil {
+			c.Unmap(w)
+			break
+		}
+	}
+	d.await("late window's pixels", func() bool { return d.windows[wire.WindowID(late)].painted > 0 })
+}
+
+func TestModifiersBecomeDom0s(t *testing.T) {
+	display, _ := startX(t)
+	d := connect(t, startAgent(t), 1920, 1080)
+	c := newClient(t, display)
+	w := c.window("keys", rect{0, 0, 200, 100}, 0, false)
+	c.Map(w)
+	v := d.awaitWindow("window", titled("keys"))
+	k, err := c.Keyboard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// dom0's numbers are evdev's: 111 is Up, 119 Delete, 92 AltGr.
+	for code, sym := range map[x11.Keycode]x11.Keysym{111: 0xff52, 119: 0xffff, 92: 0xfe03} {
+		if got := k.Sym(code, 0); got != sym {
+			t.Errorf("key %d is %#x, not %#x", code, got, sym)
+		}
+	}
+	key := uint32(k.Code('a'))
+	have := 0
+	for i := range 8 {
+		if len(k.Modifier(i)) == 0 {
+			continue
+		}
+		have++
+		for _, state := range []uint32{1 << i, 1<<i | x11.ModShift, 0, 1 << i, 0} {
+			d.send(v.id, wire.KeyPress{EventType: keyPress, Keycode: key, State: state})
+			d.send(v.id, wire.KeyPress{EventType: keyPress + 1, Keycode: key, State: state})
+			d.await(fmt.Sprintf("modifiers %#x after %d", state, i), func() bool { _, _, _, got, err := c.Pointer(); return err == nil && uint32(got)&0xff == state })
+		}
+	}
+	if have < 5 {
+		t.Errorf("the keyboard has %d modifiers", have)
+	}
+}
+
+func TestLayoutArgs(t *testing.T) {
+	for layout, want := range map[string]string{
+		"us":                          "-rules evdev -model pc105 -layout us -option ",
+		"de+nodeadkeys":               "-rules evdev -model pc105 -layout de -variant nodeadkeys -option ",
+		"us,de++grp:alt_shift_toggle": "-rules evdev -model pc105 -layout us,de -option  -option grp:alt_shift_toggle",
+		"":                            "",
+		"-print":                      "",
+		"us+-print":                   "",
+		"us us":                       "",
+		"+variant":                    "",
+	} {
+		args, err := layoutArgs(layout)
+		if got := strings.Join(args, " "); got != want || (err != nil) != (want == "") {
+			t.Errorf("%q: %q, %v", layout, got, err)
+		}
+	}
 }

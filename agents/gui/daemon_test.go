@@ -116,7 +116,7 @@ func startAgent(t *testing.T) switchboard {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
-	go func() { done <- Run(ctx, s, Options{Log: log}) }()
+	go func() { done <- Run(ctx, s, Options{Layout: "us", Log: log}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -161,6 +161,12 @@ type daemon struct {
 // connect plays a daemon with a screen of that size.
 func connect(t *testing.T, s switchboard, width, height uint32) *daemon {
 	t.Helper()
+	return connectWith(t, s, width, height, vchan.RegionSize)
+}
+
+// connectWith gives the agent a region of so many bytes; 0: none.
+func connectWith(t *testing.T, s switchboard, width, height uint32, regionSize int) *daemon {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -178,17 +184,21 @@ func connect(t *testing.T, s switchboard, width, height uint32) *daemon {
 		t.Fatal(err)
 	}
 	region := os.NewFile(uintptr(fd), "region")
-	if err := region.Truncate(vchan.RegionSize); err != nil {
+	if err := region.Truncate(int64(max(regionSize, 4096))); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL); err != nil {
 		t.Fatal(err)
 	}
-	mem, err := unix.Mmap(fd, 0, vchan.RegionSize, unix.PROT_READ, unix.MAP_SHARED)
+	mem, err := unix.Mmap(fd, 0, max(regionSize, 4096), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Munmap(mem) })
+	if regionSize == 0 {
+		region.Close()
+		region = nil
+	}
 	select {
 	case s.calls <- &vchan.Channel{Conn: ends[0], Region: region}:
 	case <-time.After(patience):
@@ -269,7 +279,7 @@ func (d *daemon) handle(in incoming) {
 		w.flags = w.flags&^m.Unset | m.Set
 	case wire.WindowDump:
 		if m.Kind != wire.DumpRegion || m.Stride < 4*m.Width || m.Offset%4096 != 0 ||
-			m.Offset+uint64(m.Stride)*uint64(m.Height) > vchan.RegionSize {
+			m.Offset+uint64(m.Stride)*uint64(m.Height) > uint64(len(d.region)) {
 			d.t.Fatalf("a dump that leaves the region: %+v", m)
 		}
 		w.dump, w.painted = &m, 0

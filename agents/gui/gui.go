@@ -28,6 +28,7 @@ import (
 type Options struct {
 	Display    string       // X display, "" for $DISPLAY
 	Peer       vchan.Domain // the domain whose daemon shows the windows
+	Layout     string       // keyboard, "layout[+variant[+options]]"; "" leaves the server's
 	StatusFile string       // told "starting", "started", "connected"; "" for none
 	Log        *slog.Logger
 }
@@ -50,7 +51,7 @@ type Agent struct {
 	byX  map[x11.Window]*window
 	byID map[wire.WindowID]*window
 	// dying are ids that the daemon has not released yet (DESTROY).
-	dying  map[wire.WindowID][]span
+	dying  map[wire.WindowID]bool
 	nextID wire.WindowID // for windows whose X id is still a dying one's
 	births uint64
 
@@ -66,7 +67,7 @@ func Run(ctx context.Context, transport vchan.Transport, opts Options) error {
 		gcs:    make(map[byte]x11.GC),
 		byX:    make(map[x11.Window]*window),
 		byID:   make(map[wire.WindowID]*window),
-		dying:  make(map[wire.WindowID][]span),
+		dying:  make(map[wire.WindowID]bool),
 		nextID: firstOwnID,
 		copied: make(chan copyDone, 1),
 	}

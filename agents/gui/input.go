@@ -29,14 +29,21 @@ type input struct {
 func (a *Agent) setUpInput() error {
 	// Repetition comes from dom0 as presses of its own.
 	a.x.SetAutoRepeat(false)
+	if a.opts.Layout != "" {
+		if err := a.setLayout(a.opts.Layout); err != nil {
+			a.log.Error("the keyboard's layout is not dom0's: keys may type something else", "err", err)
+		}
+	}
 	a.learnKeyboard()
 	var err error
 	a.shield, err = a.x.CreateInputOnly(a.x.Root(), -1, -1, 1, 1, x11.Attributes{})
 	return err
 }
 
-// Keysyms of keys that switch a modifier.
+// Keysyms of keys that switch a modifier, and of one that is on a modifier's
+// list but switches the keyboard's group.
 const (
+	symModeSwitch x11.Keysym = 0xff7e
 	symNumLock    x11.Keysym = 0xff7f
 	symScrollLock x11.Keysym = 0xff14
 	symCapsLock   x11.Keysym = 0xffe5
@@ -77,6 +84,9 @@ func (in *input) modifiers(have, want uint32, down [32]byte) []modify {
 	var steps []modify
 	for i, locks := range in.locks {
 		keys := in.keyboard.Modifier(i)
+		if len(keys) > 1 && in.keyboard.Sym(keys[0], 0) == symModeSwitch {
+			keys = keys[1:]
+		}
 		on := want>>i&1 != 0
 		if len(keys) == 0 || on == (have>>i&1 != 0) {
 			continue

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"cubicle/guid/wire"
 )
 
 // span is a part of the region, in bytes; both ends are at page borders.
@@ -67,7 +69,8 @@ func (a *regionAlloc) give(s span) {
 // retired holds spans that dom0 may still read. The daemon detaches a
 // window's old buffer when it handles the message that replaces or ends it,
 // and it answers dumps in their order (spec/gui-protocol.md §10.2): a dump's
-// answer tells that everything sent before that dump has been handled too.
+// answer tells that everything sent before that dump has been handled too. So
+// does the answer to DESTROY for what was sent about that window.
 type retired struct {
 	sent  uint64 // dumps sent
 	acked uint64 // dumps answered
@@ -75,32 +78,47 @@ type retired struct {
 }
 
 type retiree struct {
+	id    wire.WindowID
 	after uint64 // free when that many dumps are answered
 	span  span
 }
 
-// add retires a span that the message sent just now detached; dump tells
-// whether that message was a WINDOW_DUMP (counted already) or another.
-func (r *retired) add(s span, dump bool) {
+// add retires spans of a window that the message sent just now detached; dump
+// tells whether that message was a WINDOW_DUMP (counted already) or another.
+func (r *retired) add(id wire.WindowID, dump bool, spans ...span) {
 	after := r.sent
 	if !dump {
 		after++
 	}
-	r.queue = append(r.queue, retiree{after, s})
+	for _, s := range spans {
+		r.queue = append(r.queue, retiree{id, after, s})
+	}
 }
 
-// ack notes an answer and returns the spans that are free now.
+// ack notes a dump's answer and returns the spans that are free now.
 func (r *retired) ack() []span {
 	if r.acked < r.sent {
 		r.acked++
 	}
-	var free []span
+	return r.release(func(e retiree) bool { return e.after <= r.acked })
+}
+
+// gone notes that the daemon has forgotten a window.
+func (r *retired) gone(id wire.WindowID) []span {
+	return r.release(func(e retiree) bool { return e.id == id })
+}
+
+// stuck tells that spans wait for an answer to something that was not sent.
+func (r *retired) stuck() bool { return len(r.queue) > 0 && r.acked == r.sent }
+
+func (r *retired) release(free func(retiree) bool) []span {
+	var spans []span
 	r.queue = slices.DeleteFunc(r.queue, func(e retiree) bool {
-		if e.after > r.acked {
-			return false
+		if free(e) {
+			spans = append(spans, e.span)
+			return true
 		}
-		free = append(free, e.span)
-		return true
+		return false
 	})
-	return free
+	return spans
 }

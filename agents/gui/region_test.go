@@ -90,16 +90,34 @@ func TestRetiredSpansWaitForTheAnswer(t *testing.T) {
 		t.Fatalf("free at once: %v", free)
 	}
 	r.sent = 2 // the dump that replaces old
-	r.add(old, true)
-	r.add(hidden, false) // an UNMAP after that dump: its answer proves nothing
+	r.add(1, true, old)
+	r.add(2, false, hidden) // an UNMAP after that dump: its answer proves nothing
 	if free := r.ack(); !slices.Equal(free, []span{old}) {
 		t.Errorf("after the second answer %v is free", free)
 	}
 	if free := r.ack(); free != nil {
 		t.Errorf("an answer too many frees %v", free)
 	}
+	if !r.stuck() {
+		t.Error("nothing is on its way that would free the hidden one")
+	}
 	r.sent = 3
+	if r.stuck() {
+		t.Error("an answer is on its way")
+	}
 	if free := r.ack(); !slices.Equal(free, []span{hidden}) {
 		t.Errorf("after the third answer %v is free", free)
+	}
+}
+
+func TestRetiredSpansOfADestroyedWindow(t *testing.T) {
+	var r retired
+	r.add(7, false, span{0, pageSize}, span{pageSize, pageSize})
+	r.add(8, false, span{2 * pageSize, pageSize})
+	if free := r.gone(7); len(free) != 2 {
+		t.Errorf("%v is free", free)
+	}
+	if free := r.gone(7); free != nil {
+		t.Errorf("%v is free twice", free)
 	}
 }

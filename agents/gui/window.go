@@ -38,6 +38,8 @@ type window struct {
 	dirty  rect // of the window, not yet copied
 	buffer *buffer
 	stale  []span // buffers that dom0 reads until the next dump
+
+	starved bool // it could not be given a buffer, and we have said so
 }
 
 // adopt takes on a new child of the root.
@@ -53,7 +55,7 @@ func (a *Agent) adopt(x x11.Window) {
 	if err != nil {
 		return
 	}
-	w := &window{x: x, id: a.newID(x), born: a.births, depth: g.Depth, place: rect{g.X, g.Y, g.Width, g.Height}, overrideRedirect: info.OverrideRedirect}
+	w := &window{x: x, id: a.newID(x), born: a.births, depth: g.Depth, place: limit(rect{g.X, g.Y, g.Width, g.Height}), overrideRedirect: info.OverrideRedirect}
 	a.births++
 	if w.damage, err = a.x.CreateDamage(x11.Drawable(x), x11.DamageBoundingBox); err != nil {
 		a.log.Error("a window cannot be followed", "window", x, "err", err)
@@ -77,7 +79,7 @@ func (a *Agent) adopt(x x11.Window) {
 // not yet released it from an earlier window (§7 DESTROY).
 func (a *Agent) newID(x x11.Window) wire.WindowID {
 	id := wire.WindowID(x)
-	if _, dying := a.dying[id]; !dying && a.byID[id] == nil {
+	if !a.dying[id] && a.byID[id] == nil {
 		return id
 	}
 	a.nextID++
@@ -128,20 +130,20 @@ func (a *Agent) forget(x x11.Window) {
 	}
 	if a.input.focus == w {
 		a.input.focus = nil
+		a.publishActive()
 	}
+	a.publishClients()
 	s := a.session
 	if s == nil {
 		return
 	}
 	a.releaseBuffer(w)
 	s.send(w.id, wire.Destroy{})
-	if s.version.AnswersDestroy() {
-		a.dying[w.id] = w.stale
-	} else {
-		a.giveBack(w.stale)
-	}
+	s.retired.add(w.id, false, w.stale...)
 	w.stale = nil
-	a.publishClients()
+	if s.version.AnswersDestroy() {
+		a.dying[w.id] = true
+	}
 }
 
 // onMapRequest shows a window that a client wants to be shown.
@@ -217,10 +219,9 @@ func (a *Agent) onUnmapped(x x11.Window) {
 	w.toldMapped = false
 	a.releaseBuffer(w)
 	a.send(w, wire.Unmap{})
-	for _, s := range w.stale {
-		a.session.retired.add(s, false)
-	}
+	a.session.retired.add(w.id, false, w.stale...)
 	w.stale = nil
+	a.retryEmpty()
 }
 
 // onConfigureRequest carries out a client's wish, and tells it to dom0, which
@@ -312,7 +313,7 @@ func (a *Agent) onConfigured(e x11.ConfigureNotifyEvent) {
 	if !w.overrideRedirect {
 		return
 	}
-	p := rect{int(e.X), int(e.Y), int(e.Width), int(e.Height)}
+	p := limit(rect{int(e.X), int(e.Y), int(e.Width), int(e.Height)})
 	if i := slices.Index(w.expect, p); i >= 0 {
 		w.expect = slices.Delete(w.expect, 0, i+1)
 		return
@@ -353,9 +354,9 @@ func (a *Agent) onMessage(id wire.WindowID, m wire.Message) {
 		a.giveBack(a.session.retired.ack())
 		return
 	case wire.Destroy:
-		if spans, ok := a.dying[id]; ok {
+		if a.dying[id] {
 			delete(a.dying, id)
-			a.giveBack(spans)
+			a.giveBack(a.session.retired.gone(id))
 		}
 		return
 	}

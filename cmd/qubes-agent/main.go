@@ -50,6 +50,7 @@ func (c linkCmd) Run(ctx context.Context, log *slog.Logger) error {
 
 type guiCmd struct {
 	Display string `help:"X display." env:"DISPLAY" default:":0"`
+	Layout  string `help:"Keyboard: layout[+variant[+options]]; empty leaves the display's." env:"QUBES_KEYBOARD_LAYOUT" default:"us"`
 	Peer    uint32 `help:"Domain that shows the windows." default:"0"`
 	Status  string `help:"File that tells how far the agent is; empty for none." default:"${status}"`
 	Local   string `help:"Socket of the link's relay." default:"${local}"`
@@ -60,7 +61,7 @@ func (c guiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return gui.Run(ctx, t, gui.Options{Display: c.Display, Peer: vchan.Domain(c.Peer), StatusFile: c.Status, Log: log})
+	return gui.Run(ctx, t, gui.Options{Display: c.Display, Peer: vchan.Domain(c.Peer), Layout: c.Layout, StatusFile: c.Status, Log: log})
 }
 
 // transport is upstream's sockets for an agent started by hand with its
