@@ -22,6 +22,9 @@ import (
 	"cubicle/agents/session"
 )
 
+// DebugEnv is the variable that makes all agents log details.
+const DebugEnv = "CUBICLE_DEBUG"
+
 // ErrNotInit is returned to a process that is not the first of its PID
 // namespace: it would collect and kill what is not its own.
 var ErrNotInit = errors.New("not the first process (PID 1) of a qube")
@@ -110,6 +113,9 @@ func setUp(log *slog.Logger) session.User {
 func plan(log *slog.Logger, self string, user session.User) ([]service, *condition) {
 	const readyFD = 3
 	system := []string{"PATH=" + session.Path, "LANG=" + session.Locale, "HOME=/root"}
+	if v, ok := os.LookupEnv(DebugEnv); ok {
+		system = append(system, DebugEnv+"="+v)
+	}
 	x, bus, ready := newCondition(), newCondition(), newCondition()
 	var mu sync.Mutex // one judgement at a time
 	judge := func() {
