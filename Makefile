@@ -17,7 +17,8 @@ bin := $(CURDIR)/bin
 # by as well.
 gui_programs := qube-manager
 programs := cubicle qubesd qrexecd qubes-guid qvm qrexec
-qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-run qvm-prefs qvm-remove
+qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unpause qvm-run qvm-prefs qvm-remove \
+	qvm-tags qvm-features qvm-volume qubes-prefs
 qrexec_names := qrexec-client
 
 .PHONY: help setup build go-build runsc run test lint bench clean

@@ -144,6 +144,9 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 		c.mu.Unlock()
 	}()
 	if err := c.startMachine(ctx, q, p); err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errKilled) {
+			err = cause // rather than what it led to
+		}
 		c.must(func(t *tx) {
 			if e := t.edit(id); e != nil {
 				e.state, e.xid, e.engine, e.started = qube.Halted, -1, "", time.Time{}

@@ -12,7 +12,7 @@ import (
 )
 
 // errKilled is why a start ends when somebody kills the qube.
-var errKilled = &Error{Kind: Cancelled, Text: "the qube was killed while it was starting"}
+var errKilled error = &Error{Kind: Cancelled, Text: "the qube was killed while it was starting"}
 
 // followEngine deals with what an engine tells.
 func (c *Core) followEngine(e engine.Engine) {

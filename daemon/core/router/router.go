@@ -140,7 +140,10 @@ func (r *Router) accept() {
 		go func() {
 			defer r.work.Done()
 			defer stream.Close()
-			if err := r.serve(stream); err != nil {
+			err := r.serve(stream)
+			select {
+			case <-r.done: // it was us
+			default:
 				r.log.Warn("qrexecd is gone", "error", err)
 			}
 		}()
