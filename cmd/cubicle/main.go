@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"cubicle/daemon/launch"
 	"cubicle/daemon/paths"
 	"cubicle/guid/screen"
+	"cubicle/guid/x11"
 )
 
 type cli struct {
@@ -99,7 +101,7 @@ type upCmd struct {
 	Engine   string `placeholder:"NAME" help:"Engine for qubes that name none: runsc or crun (default: the strongest that works here)."`
 	Display  string `placeholder:":N" help:"X display to use; an X server of its own is started there if none answers."`
 	Headless bool   `help:"Start an X server in memory even where there is a DISPLAY."`
-	Size     string `default:"1600x1000" placeholder:"WxH" help:"Size of the screen in memory (default ${default})."`
+	Size     string `default:"1920x1080" placeholder:"WxH" help:"Size of the screen in memory (default ${default})."`
 	PNG      string `type:"path" name:"png" default:"desktop.png" placeholder:"FILE" help:"Where the picture of the ready desktop goes (default ${default})."`
 }
 
@@ -146,9 +148,13 @@ func (l looker) Windows() ([]desktop.Window, error) {
 		if err != nil {
 			return nil, err
 		}
-		windows[i] = desktop.Window{Qube: w.Qube, Class: w.Class, Drawn: drawn}
+		windows[i] = desktop.Window{ID: uint32(w.ID), Qube: w.Qube, Class: w.Class, Drawn: drawn}
 	}
 	return windows, nil
+}
+
+func (l looker) Move(w desktop.Window, place image.Rectangle) error {
+	return l.Screen.Move(x11.Window(w.ID), place)
 }
 
 type systemCmd struct {

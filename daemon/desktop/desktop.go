@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -41,11 +42,17 @@ type Screen interface {
 	SavePNG(path string) error
 	// SetBackground fills the root window with a quiet colour.
 	SetBackground() error
+	// Size is the screen's size in pixels.
+	Size() image.Point
+	// Move asks the window manager to place a window, as Windows returned
+	// it, with what it draws around it.
+	Move(w Window, place image.Rectangle) error
 	Close()
 }
 
 // Window is a top-level window on the screen.
 type Window struct {
+	ID    uint32
 	Qube  string // name of the qube that it belongs to; empty for dom0's own
 	Class string // WM_CLASS's second part
 	Drawn bool   // its content has more than one colour

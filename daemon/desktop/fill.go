@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +102,11 @@ func (d *desktop) show(ctx context.Context, c *client.Client, snapshot client.Sn
 		}
 		missing := lacking(wanted, windows)
 		if len(missing) == 0 {
+			if d.ownScreen {
+				if err := arrange(screen, windows); err != nil {
+					return err
+				}
+			}
 			return screen.SavePNG(d.PNG)
 		}
 		select {
@@ -110,6 +117,41 @@ func (d *desktop) show(ctx context.Context, c *client.Client, snapshot client.Sn
 			return fmt.Errorf("waiting for the windows of %s: %w", strings.Join(missing, ", "), context.Cause(ctx))
 		}
 	}
+}
+
+// settle is how long windows take to draw themselves anew after a move.
+const settle = 700 * time.Millisecond
+
+// arrange lays the first windows out side by side, on a screen on which
+// nobody sat yet: the Manager at the top left, below it the qubes' first
+// windows, the second ones at the right.
+func arrange(screen Screen, windows []Window) error {
+	size := screen.Size()
+	wide, high := size.X*3/5, size.Y*3/5
+	right := image.Rect(wide, 0, size.X, size.Y)
+	seen := map[string]int{}
+	for _, w := range windows {
+		column := slices.Index(shownQubes, w.Qube)
+		var place image.Rectangle
+		switch {
+		case w.Qube == "" && w.Class == managerClass:
+			place = image.Rect(0, 0, wide, high)
+		case column < 0 || seen[w.Qube] > 1:
+			continue
+		case strings.Contains(w.Class, "XTerm"):
+			step := wide / len(shownQubes)
+			place = image.Rect(column*step, high, (column+1)*step, size.Y)
+		default:
+			step := right.Dy() / len(shownQubes)
+			place = image.Rect(right.Min.X, column*step, right.Max.X, (column+1)*step)
+		}
+		seen[w.Qube]++
+		if err := screen.Move(w, place); err != nil {
+			return err
+		}
+	}
+	time.Sleep(settle)
+	return nil
 }
 
 // lacking names what is not on the screen yet: per qube as many drawn windows

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -115,7 +116,7 @@ func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOpt
 	if err != nil {
 		return err
 	}
-	if err := bus.WaitFor(ctx, exists(o.Root.SystemBus())); err != nil {
+	if err := bus.WaitFor(ctx, answers(o.Root.SystemBus())); err != nil {
 		return err
 	}
 	router, err := unusedUser()
@@ -145,6 +146,19 @@ func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOpt
 		return err
 	}
 	return qrexecd.WaitFor(ctx, exists(o.Root.Broker()))
+}
+
+// answers tells whether somebody listens on the socket at path: a bus has its
+// socket a moment before.
+func answers(path string) func() bool {
+	return func() bool {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return false
+		}
+		conn.Close()
+		return true
+	}
 }
 
 func exists(path string) func() bool {

@@ -45,6 +45,8 @@ type desktop struct {
 	group *launch.Group
 	env   []string // of the user's programs
 	begun time.Time
+	// ownScreen is true when we started the X server.
+	ownScreen bool
 }
 
 // Up starts everything, waits until ctx ends, and stops everything.
@@ -254,6 +256,7 @@ func (d *desktop) startXvfb(ctx context.Context, display string) (Screen, error)
 	if err != nil {
 		return nil, err
 	}
+	d.ownScreen = true
 	if err := screen.SetBackground(); err != nil {
 		screen.Close()
 		return nil, err
@@ -284,7 +287,7 @@ func (d *desktop) startSession(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%w (package dbus)", err)
 		}
-		if err := bus.WaitFor(ctx, exists(path)); err != nil {
+		if err := bus.WaitFor(ctx, answers(path)); err != nil {
 			return err
 		}
 		d.setenv("DBUS_SESSION_BUS_ADDRESS", address)

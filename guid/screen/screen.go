@@ -25,7 +25,7 @@ func Open(display string) (*Screen, error) {
 	if err != nil {
 		return nil, err
 	}
-	atoms, err := conn.Atoms("_QUBES_VMNAME", "WM_STATE")
+	atoms, err := conn.Atoms("_QUBES_VMNAME", "_NET_MOVERESIZE_WINDOW", "_NET_FRAME_EXTENTS")
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("atoms: %w", err)
@@ -44,6 +44,31 @@ type Window struct {
 	// Bounds is its place on the root window, without what the window
 	// manager draws around it.
 	Bounds image.Rectangle
+}
+
+// Size is the screen's size in pixels when it was opened.
+func (s *Screen) Size() image.Point {
+	w, h := s.conn.ScreenSize()
+	return image.Pt(w, h)
+}
+
+// Move asks the window manager to place a window so that it fills a rectangle
+// together with what the window manager draws around it (EWMH
+// _NET_MOVERESIZE_WINDOW).
+func (s *Screen) Move(id x11.Window, place image.Rectangle) error {
+	extents, err := s.conn.GetProperty(id, s.atoms["_NET_FRAME_EXTENTS"], x11.AtomCardinal, 16)
+	if err != nil {
+		return err
+	}
+	var around [4]uint32 // left, right, top, bottom
+	copy(around[:], extents.Words())
+	width := uint32(place.Dx()) - around[0] - around[1]
+	height := uint32(place.Dy()) - around[2] - around[3]
+	const given = 0xf<<8 | 1 // x, y, width and height, for the upper left corner
+	s.conn.SendClientMessage(s.conn.Root(), id, s.atoms["_NET_MOVERESIZE_WINDOW"],
+		x11.MaskSubstructureNotify|x11.MaskSubstructureRedirect,
+		[5]uint32{given, uint32(place.Min.X), uint32(place.Min.Y), width, height})
+	return s.conn.Sync()
 }
 
 // depth is how far below the root a program's window may lie: window managers
