@@ -126,10 +126,8 @@ func TestClientFollowsAQubesLife(t *testing.T) {
 	if job, err = c.Start(ctx, work.UUID); err != nil {
 		t.Fatal(err)
 	}
-	var states []string
 	for e := range events {
 		if e, ok := e.(client.QubeChanged); ok && e.Qube.Name == "work" {
-			states = append(states, string(e.Qube.State))
 			if e.Qube.State == qube.Running && e.Qube.XID >= 0x8000 && !e.Qube.StartTime.IsZero() {
 				break
 			}

@@ -111,15 +111,17 @@ type Core struct {
 	end  context.CancelFunc
 	work sync.WaitGroup
 
-	mu      sync.Mutex // guards all changes of view, and what follows
-	runs    map[qube.UUID]*run
-	starts  map[qube.UUID]context.CancelCauseFunc // of starts under way
-	locks   map[qube.UUID]chan struct{}
-	jobs    map[uint64]*task
-	lastJob uint64
-	lastDom vchan.Domain
-	watched int           // how many want statistics
-	wake    chan struct{} // capacity 1: watched became positive
+	mu     sync.Mutex // guards all changes of view, and what follows
+	runs   map[qube.UUID]*run
+	starts map[qube.UUID]context.CancelCauseFunc // of starts under way
+	locks  map[qube.UUID]chan struct{}
+	jobs   map[uint64]*task
+	// reserved are the names of qubes that are being made, with their qids.
+	reserved map[qube.Name]int
+	lastJob  uint64
+	lastDom  vchan.Domain
+	watched  int           // how many want statistics
+	wake     chan struct{} // capacity 1: watched became positive
 }
 
 // View is the state now.

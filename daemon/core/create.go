@@ -136,35 +136,40 @@ func (c *Core) build(kind, text string, rec store.Record, copies map[string]stor
 	}), nil
 }
 
-// reserve takes the name and a number for a new qube and writes its file.
+// reserve takes the name and a number for a new qube and writes its file. The
+// qube is not in the View before it is whole.
 func (c *Core) reserve(rec *store.Record) error {
 	rec.Pending = store.Creating
 	return c.update(func(t *tx) error {
-		if _, ok := t.v.Named(rec.Name); ok {
+		_, exists := t.v.Named(rec.Name)
+		if _, reserved := c.reserved[rec.Name]; exists || reserved {
 			return Failf(AlreadyExists, "a qube named %s exists already", rec.Name)
 		}
 		used := map[int]bool{}
 		for _, e := range t.v.qubes {
 			used[e.rec.QID] = true
 		}
+		for _, qid := range c.reserved {
+			used[qid] = true
+		}
 		for rec.QID = 1; used[rec.QID]; rec.QID++ {
 		}
 		if rec.QID > 10000 {
 			return Failf(VMError, "there are too many qubes")
 		}
-		// Until it is whole nothing can be done with it.
-		t.put(&entry{rec: *rec, state: qube.NA, xid: -1, broken: "it is being created"})
-		t.events = append(t.events, Event{Qube: rec.UUID})
-		return c.cfg.Store.Save(*rec)
+		if err := c.cfg.Store.Save(*rec); err != nil {
+			return err
+		}
+		c.reserved[rec.Name] = rec.QID
+		return nil
 	})
 }
 
 func (c *Core) unreserve(rec store.Record) error {
 	err := c.cfg.Store.Remove(rec.Class, rec.Name)
-	c.must(func(t *tx) {
-		t.drop(&entry{rec: rec})
-		t.events = append(t.events, Event{Qube: rec.UUID})
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.reserved, rec.Name)
 	return err
 }
 
@@ -184,7 +189,11 @@ func (c *Core) complete(rec store.Record) error {
 				return err
 			}
 		}
-		return c.cfg.Store.Save(rec)
+		if err := c.cfg.Store.Save(rec); err != nil {
+			return err
+		}
+		delete(c.reserved, rec.Name)
+		return nil
 	})
 }
 

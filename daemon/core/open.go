@@ -30,7 +30,9 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		starts:  map[qube.UUID]context.CancelCauseFunc{},
 		locks:   map[qube.UUID]chan struct{}{},
 		jobs:    map[uint64]*task{},
-		wake:    make(chan struct{}, 1),
+
+		reserved: map[qube.Name]int{},
+		wake:     make(chan struct{}, 1),
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	v := &View{

@@ -114,18 +114,18 @@ func (c *Client) Wait(ctx context.Context, job uint64) (Job, error) {
 	for e := range c.Watch(ctx) {
 		switch e := e.(type) {
 		case Connected:
-			// A job that was just started may be missing in the mirror, whose
-			// signals are on their way: ask.
 			j, ok := e.Snapshot.Jobs[job]
-			if !ok {
-				var p properties
-				if err := c.call(ctx, JobPath(job), "org.freedesktop.DBus.Properties.GetAll", []any{&p}, JobInterface); err != nil {
-					return last, fmt.Errorf("follow job %d: %w", job, err)
-				}
-				j.ID = job
-				j.load(p)
+			if ok {
+				last = j
+				break
 			}
-			last = j
+			// A job that was just started may be missing in the mirror, whose
+			// signals are on their way. Ask only whether it exists: its end
+			// shall be told after what it did.
+			var p properties
+			if err := c.call(ctx, JobPath(job), "org.freedesktop.DBus.Properties.GetAll", []any{&p}, JobInterface); err != nil {
+				return last, fmt.Errorf("follow job %d: %w", job, err)
+			}
 		case JobAdded:
 			if e.Job.ID == job {
 				last = e.Job
