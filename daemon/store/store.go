@@ -220,7 +220,7 @@ func decode(name qube.Name, class qube.Class, raw []byte) (Record, error) {
 		if v.Size < 0 {
 			return Record{}, fmt.Errorf("volume %s: negative size", n)
 		}
-		r.Volumes[n] = Volume{v.Pool, v.Size}
+		r.Volumes[n] = Volume(v)
 	}
 	slices.Sort(r.Tags)
 	return r.Clone(), nil
