@@ -126,19 +126,29 @@ func TestActionsReachTheDaemonAndTheirJobsComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, b, "work runs", hasState("work", dom0.Running))
-	wait(t, b, "the job's end", func(s *dom0.Snapshot) bool {
-		return slices.ContainsFunc(s.Jobs, func(j dom0.Job) bool { return j.ID == job && j.State == dom0.JobDone && j.Kind == "start" })
-	})
-	for name, act := range map[string]func() (dom0.JobID, error){
-		"app":     func() (dom0.JobID, error) { return b.StartApp(ctx, id, dom0.TerminalApp) },
-		"run":     func() (dom0.JobID, error) { return b.Run(ctx, id, "xclock", "root") },
-		"pause":   func() (dom0.JobID, error) { return b.Pause(ctx, id) },
-		"unpause": func() (dom0.JobID, error) { return b.Unpause(ctx, id) },
-		"clone":   func() (dom0.JobID, error) { return b.Clone(ctx, id, "work-2") },
+	done := func(kind string, job dom0.JobID) {
+		t.Helper()
+		wait(t, b, "the end of "+kind, func(s *dom0.Snapshot) bool {
+			return slices.ContainsFunc(s.Jobs, func(j dom0.Job) bool { return j.ID == job && j.State == dom0.JobDone && j.Kind == kind })
+		})
+	}
+	done("start", job)
+	for _, action := range []struct {
+		kind string
+		act  func() (dom0.JobID, error)
+	}{
+		{"app", func() (dom0.JobID, error) { return b.StartApp(ctx, id, dom0.TerminalApp) }},
+		{"run", func() (dom0.JobID, error) { return b.Run(ctx, id, "xclock", "root") }},
+		{"pause", func() (dom0.JobID, error) { return b.Pause(ctx, id) }},
+		{"unpause", func() (dom0.JobID, error) { return b.Unpause(ctx, id) }},
+		{"clone", func() (dom0.JobID, error) { return b.Clone(ctx, id, "work-2") }},
 	} {
-		if _, err := act(); err != nil {
-			t.Errorf("%s: %v", name, err)
+		job, err := action.act()
+		if err != nil {
+			t.Errorf("%s: %v", action.kind, err)
+			continue
 		}
+		done(action.kind, job)
 	}
 	if _, err := b.Shutdown(ctx, id, false); err != nil {
 		t.Error(err)
