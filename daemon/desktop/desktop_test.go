@@ -125,13 +125,17 @@ func TestWhatIsLacking(t *testing.T) {
 		{Qube: "work", Drawn: true}, {Qube: "work"}, {Qube: "untrusted", Drawn: true},
 		{Qube: "untrusted", Class: managerClass, Drawn: true}, // a qube's imitation
 	}
-	if got := lacking(wanted, windows); strings.Join(got, ",") != "work,the Manager" {
+	if got := lacking(wanted, windows, true); strings.Join(got, ",") != "work,the Manager" {
 		t.Errorf("%q", got)
 	}
 	windows[1].Drawn = true
 	windows = append(windows, Window{Class: managerClass, Drawn: true})
-	if got := lacking(wanted, windows); got != nil {
+	if got := lacking(wanted, windows, true); got != nil {
 		t.Errorf("%q", got)
+	}
+	windows[1].Drawn = false
+	if got := lacking(wanted, windows, false); got != nil {
+		t.Errorf("among windows that others cover: %q", got)
 	}
 }
 

@@ -100,7 +100,7 @@ func (d *desktop) show(ctx context.Context, c *client.Client, snapshot client.Sn
 		if err != nil {
 			return err
 		}
-		missing := lacking(wanted, windows)
+		missing := lacking(wanted, windows, d.ownScreen)
 		if len(missing) == 0 {
 			if d.ownScreen {
 				if err := arrange(screen, windows); err != nil {
@@ -154,13 +154,14 @@ func arrange(screen Screen, windows []Window) error {
 	return nil
 }
 
-// lacking names what is not on the screen yet: per qube as many drawn windows
-// as wanted, and the Manager's.
-func lacking(wanted map[string]int, windows []Window) []string {
+// lacking names what is not on the screen yet: per qube as many windows as
+// wanted, and the Manager's. Whether they are drawn can be asked only where no
+// other window may cover them.
+func lacking(wanted map[string]int, windows []Window, drawn bool) []string {
 	seen := map[string]int{}
 	manager := false
 	for _, w := range windows {
-		if !w.Drawn {
+		if drawn && !w.Drawn {
 			continue
 		}
 		seen[w.Qube]++

@@ -62,7 +62,6 @@ type Display struct {
 	gc     x11.GC
 	host   string
 	bounds window.Bounds
-	placed int // windows placed without a window manager, for the cascade
 
 	managed bool // a window manager runs
 
@@ -226,12 +225,16 @@ func (s *Display) stack(l *local) {
 // showUnmanaged does what a window manager would.
 func (s *Display) showUnmanaged(l *local) {
 	if !l.hints.UserPosition && !l.hints.ProgramPosition {
-		const step, rounds = 24, 8
+		const step, rounds = 40, 9
+		// A cascade over the windows of all qubes, not of ours alone.
+		_, others, err := s.c.Tree(s.c.Root())
+		if err != nil {
+			others = nil // all in the middle then
+		}
 		work := s.bounds.Work
-		shift := s.placed%rounds*step - rounds*step/2
+		shift := len(others)%rounds*step - rounds*step/2
 		x := work.X + max(0, (work.Width-l.size.Width)/2-s.bounds.Border+shift)
 		y := work.Y + max(0, (work.Height-l.size.Height)/2-s.bounds.Border+shift)
-		s.placed++
 		s.c.Configure(l.frame, x11.Changes{X: &x, Y: &y})
 	}
 	s.c.Raise(l.frame)
