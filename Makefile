@@ -3,8 +3,14 @@
 
 SHELL := /bin/bash
 
-# Evaluated when used: setup may install it.
-GO = $(shell .ci/setup find-go)
+# A Go that is new enough comes first in PATH, for the tests' own use too.
+# Where setup has just installed it, only a make started afterwards finds it:
+# what needs Go is therefore done by a second make.
+go_folder := $(patsubst %/,%,$(dir $(shell .ci/setup find-go 2>/dev/null)))
+ifneq ($(go_folder),)
+export PATH := $(go_folder):$(PATH)
+endif
+again := @$(MAKE) --no-print-directory
 
 # One flag set for everything: another one would compile Fyne once more.
 # x11: dom0's desktop is X11, so GLFW needs no Wayland.
@@ -21,7 +27,7 @@ qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unp
 	qvm-tags qvm-features qvm-volume qubes-prefs
 qrexec_names := qrexec-client
 
-.PHONY: help setup build go-build runsc run test lint bench clean
+.PHONY: help setup build go-build runsc run test go-test lint bench go-bench clean
 
 help:
 	@echo "make run     the desktop of coloured qubes (installs what it needs)"
@@ -35,16 +41,16 @@ setup:
 	@.ci/setup build run
 
 build: setup
-	@$(MAKE) --no-print-directory go-build runsc
+	$(again) go-build runsc
 
 go-build:
-	@[ -n "$(GO)" ] || { echo "no Go of at least 1.21 was found; make setup installs one" >&2; exit 1; }
+	@.ci/setup find-go >/dev/null
 	@mkdir -p $(bin)
 	@echo "building (the first time takes some minutes: Fyne is compiled with its C parts)"
-	@$(GO) build -o $(bin)/ $(addprefix ./cmd/,$(gui_programs))
-	@CGO_ENABLED=0 $(GO) build -o $(bin)/ $(addprefix ./cmd/,$(programs))
+	@go build -o $(bin)/ $(addprefix ./cmd/,$(gui_programs))
+	@CGO_ENABLED=0 go build -o $(bin)/ $(addprefix ./cmd/,$(programs))
 	@mkdir -p $(bin)/agent
-	@CGO_ENABLED=0 $(GO) build -o $(bin)/agent/ ./cmd/qubes-agent
+	@CGO_ENABLED=0 go build -o $(bin)/agent/ ./cmd/qubes-agent
 	@for name in $(qvm_names); do ln -sf qvm $(bin)/$$name; done
 	@for name in $(qrexec_names); do ln -sf qrexec $(bin)/$$name; done
 
@@ -55,7 +61,7 @@ runsc: $(bin)/runsc
 $(bin)/runsc: assets/runsc/go.mod assets/runsc/go.sum
 	@echo "building runsc (once, about two minutes)"
 	@mkdir -p $(bin)
-	@cd assets/runsc && CGO_ENABLED=0 $(GO) build -o $@ gvisor.dev/gvisor/runsc
+	@cd assets/runsc && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ gvisor.dev/gvisor/runsc
 	@touch $@
 
 run: build
@@ -63,20 +69,25 @@ run: build
 
 test: setup
 	@.ci/setup test
-	@$(MAKE) --no-print-directory go-build runsc lint
-	$(GO) test -timeout 20m ./...
+	$(again) go-build runsc lint go-test
+
+go-test:
+	go test -timeout 20m ./...
 
 lint:
-	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	@unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt wants to change:"; echo "$$unformatted"; exit 1; fi
-	@$(GO) vet ./...
-	@$(GO) build -modfile=.ci/tools/go.mod -o $(bin)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
+	@go vet ./...
+	@go build -modfile=.ci/tools/go.mod -o $(bin)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
 	@$(bin)/tools/staticcheck ./...
 
 bench: setup
 	@.ci/setup test
-	@$(MAKE) --no-print-directory go-build runsc
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./...
+	$(again) go-build runsc
+	$(again) go-bench
+
+go-bench:
+	go test -run '^$$' -bench . -benchtime 1s ./...
 
 clean:
 	rm -rf $(bin)
