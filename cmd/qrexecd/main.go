@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -19,6 +21,8 @@ import (
 type flags struct {
 	Root     string   `help:"Folder of the whole system (default: $$CUBICLE_ROOT, or /)." type:"path" placeholder:"DIR"`
 	AllowUID []uint32 `help:"User who may use the broker and the qubes' sockets, beside root and our own." name:"allow-uid" placeholder:"N"`
+	UID      int      `help:"User to run as when started by root (default: stay)." name:"uid" placeholder:"N"`
+	GID      int      `help:"Its only group." name:"gid" placeholder:"N"`
 	Debug    bool     `help:"Log details." env:"CUBICLE_DEBUG"`
 }
 
@@ -50,6 +54,9 @@ func run(log *slog.Logger, f flags) error {
 			return err
 		}
 	}
+	if err := become(f.UID, f.GID); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	router := qrexec.New(qrexec.Options{Root: root, AllowUIDs: f.AllowUID, Log: log})
@@ -63,4 +70,23 @@ func run(log *slog.Logger, f flags) error {
 		log.Info("jailed")
 	}
 	return router.Run(ctx)
+}
+
+// become gives up root's rights for good. It is done here and not by who
+// starts us, because our program may lie in a folder that is closed to that
+// user.
+func become(uid, gid int) error {
+	if uid == 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		return fmt.Errorf("leave the groups: %w", err)
+	}
+	if err := syscall.Setgid(gid); err != nil {
+		return fmt.Errorf("become group %d: %w", gid, err)
+	}
+	if err := syscall.Setuid(uid); err != nil {
+		return fmt.Errorf("become user %d: %w", uid, err)
+	}
+	return nil
 }

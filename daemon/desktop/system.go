@@ -139,8 +139,8 @@ func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOpt
 	}
 	qrexecd, err := group.Start(launch.Program{
 		Name: "qrexecd", Env: env, Restart: true,
-		Args: []string{filepath.Join(o.Bin, "qrexecd"), "--root", string(o.Root), "--allow-uid", strconv.Itoa(o.UserUID)},
-		Drop: true, UID: uint32(router), GID: uint32(o.UserGID),
+		Args: []string{filepath.Join(o.Bin, "qrexecd"), "--root", string(o.Root), "--allow-uid", strconv.Itoa(o.UserUID),
+			"--uid", strconv.Itoa(router), "--gid", strconv.Itoa(o.UserGID)},
 	})
 	if err != nil {
 		return err

@@ -26,10 +26,6 @@ type Program struct {
 	Args []string
 	Env  []string // the whole environment; nil for ours
 	Dir  string
-	// UID and GID are set when Drop is true: the child then runs as them,
-	// without supplementary groups.
-	Drop     bool
-	UID, GID uint32
 	// Files become descriptors 3, 4, … of the child. Start closes them.
 	Files []*os.File
 	// Stdin, if not nil, is the child's standard input. Start closes it.
@@ -120,9 +116,6 @@ func (c *Child) spawn() (func() error, error) {
 	// A group of its own: Ctrl-C on the terminal reaches us alone, and we
 	// stop the children in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if p.Drop {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.UID, Gid: p.GID}
-	}
 	lines := c.group.log.Writer(p.Name)
 	cmd.Stderr = lines
 	cmd.Stdout = lines
