@@ -53,14 +53,7 @@ func TestDesktop(t *testing.T) {
 		t.Skip("qubes need root")
 	}
 	bin := build(t)
-	root, err := os.MkdirTemp("/tmp", "cubicle-*") // short: sockets live in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(root) })
-	if err := os.Chmod(root, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	root := newRoot(t)
 	for _, engine := range []string{"runsc", "crun"} {
 		t.Run(engine, func(t *testing.T) {
 			before := traces(t, root)
@@ -80,11 +73,40 @@ func TestDesktop(t *testing.T) {
 			}
 		})
 	}
+	t.Run("soak", func(t *testing.T) { soak(t, bin, root) })
 }
 
-// build makes the programs and returns their folder.
+// newRoot makes an empty root folder. CUBICLE_TEST_CACHE names a cache folder
+// of another root, from which a template's image is taken instead of built.
+func newRoot(t *testing.T) string {
+	t.Helper()
+	root, err := os.MkdirTemp("/tmp", "cubicle-*") // short: sockets live in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	if err := os.Chmod(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if cache := os.Getenv("CUBICLE_TEST_CACHE"); cache != "" {
+		target := filepath.Join(root, "var/cache")
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("cp", "-a", cache, target).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	return root
+}
+
+// build makes the programs and returns their folder, or that of programs that
+// were made already: CUBICLE_TEST_BIN.
 func build(t *testing.T) string {
 	t.Helper()
+	if bin := os.Getenv("CUBICLE_TEST_BIN"); bin != "" {
+		return bin
+	}
 	cmd := exec.Command("make", "--no-print-directory", "-C", "../..", "go-build", "runsc")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make: %v\n%s", err, out)
@@ -144,19 +166,30 @@ func traces(t *testing.T, root string) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	groups, err := filepath.Glob("/sys/fs/cgroup/*/cubicle*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range groups {
-		err := filepath.WalkDir(g, func(path string, e fs.DirEntry, err error) error {
-			if err == nil && e.IsDir() && path != g {
-				found["control group "+path] = true
+	for uuid := range machines(t, root) {
+		for _, pattern := range []string{"/sys/fs/cgroup/cubicle/", "/sys/fs/cgroup/*/cubicle/"} {
+			for _, group := range glob(t, pattern+uuid) {
+				found["control group "+group] = true
 			}
-			return nil // as above
-		})
+		}
+	}
+	return found
+}
+
+// machines are the UUIDs of the qubes in root: other systems of this machine
+// have control groups beside ours.
+func machines(t *testing.T, root string) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	for _, name := range glob(t, filepath.Join(root, "var/lib/qubes/*/*/qube.toml")) {
+		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(line, "uuid = "); ok {
+				found[strings.Trim(strings.TrimSpace(value), `"'`)] = true
+			}
 		}
 	}
 	return found

@@ -153,12 +153,12 @@ func Down(ctx context.Context, root paths.Root, cleanup func(context.Context) er
 		}
 		return cleanup(ctx)
 	}
+	started := startTime(pid) // before the signal: afterwards it may be gone
 	if pid != 0 {
 		if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("end `cubicle up` (process %d): %w", pid, err)
 		}
 	}
-	started := startTime(pid)
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		held, _, err := locked(f)
 		if err != nil {
