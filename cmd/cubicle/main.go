@@ -64,16 +64,20 @@ func main() {
 	}
 }
 
-// bin is the folder of our programs: the one that this program is in.
-func bin() (string, error) {
+// places are the root folder, and the folder of our programs: the one that
+// this program is in.
+func (f rootFlag) places() (root paths.Root, programs string, err error) {
+	if root, err = paths.New(f.Root); err != nil {
+		return "", "", err
+	}
 	self, err := os.Executable()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if self, err = filepath.EvalSymlinks(self); err != nil {
-		return "", err
+		return "", "", err
 	}
-	return filepath.Dir(self), nil
+	return root, filepath.Dir(self), nil
 }
 
 // logTo returns a log of the desktop's programs that writes to standard
@@ -106,11 +110,7 @@ type upCmd struct {
 }
 
 func (c *upCmd) Run(ctx context.Context) error {
-	root, err := paths.New(c.Root)
-	if err != nil {
-		return err
-	}
-	programs, err := bin()
+	root, programs, err := c.places()
 	if err != nil {
 		return err
 	}
@@ -166,11 +166,7 @@ type systemCmd struct {
 }
 
 func (c *systemCmd) Run(ctx context.Context) error {
-	root, err := paths.New(c.Root)
-	if err != nil {
-		return err
-	}
-	programs, err := bin()
+	root, programs, err := c.places()
 	if err != nil {
 		return err
 	}
@@ -183,11 +179,7 @@ func (c *systemCmd) Run(ctx context.Context) error {
 type downCmd struct{ rootFlag }
 
 func (c *downCmd) Run(ctx context.Context) error {
-	root, err := paths.New(c.Root)
-	if err != nil {
-		return err
-	}
-	programs, err := bin()
+	root, programs, err := c.places()
 	if err != nil {
 		return err
 	}
@@ -229,18 +221,14 @@ func (c *shotCmd) Run(context.Context) error {
 type doctorCmd struct{ rootFlag }
 
 func (c *doctorCmd) Run(ctx context.Context) error {
-	root, err := paths.New(c.Root)
-	if err != nil {
-		return err
-	}
-	self, err := os.Executable()
+	root, programs, err := c.places()
 	if err != nil {
 		return err
 	}
 	machine := doctor.Machine{Root: "/", StateDir: root.State(), TryKVM: func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("no answer within 5 s"))
 		defer cancel()
-		out, err := exec.CommandContext(ctx, self, "kvm-guest").CombinedOutput()
+		out, err := exec.CommandContext(ctx, filepath.Join(programs, "cubicle"), "kvm-guest").CombinedOutput()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -250,10 +238,6 @@ func (c *doctorCmd) Run(ctx context.Context) error {
 		return nil
 	}}
 	checks := machine.Checks()
-	programs, err := bin()
-	if err != nil {
-		return err
-	}
 	for _, runtime := range []string{"runsc", "crun"} {
 		check, err := engineCheck(root, programs, runtime)
 		if err != nil {

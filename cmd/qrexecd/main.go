@@ -41,10 +41,7 @@ func main() {
 }
 
 func run(log *slog.Logger, f flags) error {
-	root, err := paths.FromEnv()
-	if f.Root != "" {
-		root, err = paths.New(f.Root)
-	}
+	root, err := paths.Resolve(f.Root)
 	if err != nil {
 		return err
 	}

@@ -108,10 +108,7 @@ func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
 		s.Serve(ctx)
 		return nil
 	}
-	root, err := paths.FromEnv()
-	if f.Root != "" {
-		root, err = paths.New(f.Root)
-	}
+	root, err := paths.Resolve(f.Root)
 	if err != nil {
 		return err
 	}

@@ -66,10 +66,7 @@ func main() {
 }
 
 func run(ctx context.Context, log *slog.Logger, f flags) error {
-	root, err := paths.FromEnv()
-	if f.Root != "" {
-		root, err = paths.New(f.Root)
-	}
+	root, err := paths.Resolve(f.Root)
 	if err != nil {
 		return err
 	}
@@ -104,7 +101,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		Store: state, Pools: []storage.Pool{pool}, Engines: engines, DefaultEngine: f.Engine,
 		Router: r, Caller: caller{root}, Builder: builder{root, log.With("part", "template")},
 		Clock: core.WallClock{}, Log: log,
-		Links: root.Links(), Runs: filepath.Join(root.RunQubes(), "runs"), AgentDir: f.AgentDir, QrexecUID: f.QrexecUID,
+		Links: root.Links(), Runs: filepath.Join(root.RunQubes(), "runs"), AgentDir: f.AgentDir, QrexecUID: f.QrexecUID, Logs: root.Log(),
 	})
 	if err != nil {
 		return err
@@ -315,7 +312,7 @@ func listen(path string, mode fs.FileMode, uid, gid int) (*net.UnixListener, err
 type caller struct{ root paths.Root }
 
 func (c caller) Call(ctx context.Context, s core.Service) (int, error) {
-	call := qrexec.Call{Root: c.root, Target: strconv.Itoa(int(s.To)), Command: qrexec.Service(s.User, s.Name), JustExec: s.NoInput}
+	call := qrexec.Call{Root: c.root, Target: strconv.Itoa(int(s.To)), Command: qrexec.Service(s.User, s.Name), JustExec: s.NoInput, Stdout: s.Output}
 	if !s.NoInput {
 		call.Stdin = strings.NewReader(s.Input)
 	}

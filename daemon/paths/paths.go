@@ -38,6 +38,15 @@ func FromEnv() (Root, error) {
 	return "/", nil
 }
 
+// Resolve returns the root for a command line's folder, or where that is
+// empty, what FromEnv says.
+func Resolve(dir string) (Root, error) {
+	if dir != "" {
+		return New(dir)
+	}
+	return FromEnv()
+}
+
 // Join returns a path below the root.
 func (r Root) Join(elem ...string) string {
 	return filepath.Join(append([]string{string(r)}, elem...)...)
