@@ -68,7 +68,7 @@ type Display struct {
 	byID    map[wire.WindowID]*local
 	byX     map[x11.Window]*local // frames and contents
 	moved   map[*local]bool       // whose place must be asked for
-	cursors map[int]x11.Cursor
+	cursors map[window.Glyph]x11.Cursor
 }
 
 // local are the X windows of one window of the qube.
@@ -86,7 +86,7 @@ type local struct {
 func New(c *x11.Conn, cfg Config, log *slog.Logger) (*Display, error) {
 	s := &Display{cfg: cfg, c: c, log: log,
 		byID: make(map[wire.WindowID]*local), byX: make(map[x11.Window]*local),
-		moved: make(map[*local]bool), cursors: make(map[int]x11.Cursor)}
+		moved: make(map[*local]bool), cursors: make(map[window.Glyph]x11.Cursor)}
 	if err := s.prepare(); err != nil {
 		return nil, fmt.Errorf("prepare the screen for %s: %w", cfg.Name, err)
 	}
@@ -294,13 +294,13 @@ func (s *Display) extents(l *local) (left, top int) {
 }
 
 // SetCursor sets the pointer's shape over the content.
-func (s *Display) SetCursor(id wire.WindowID, glyph int) {
+func (s *Display) SetCursor(id wire.WindowID, glyph window.Glyph) {
 	l, ok := s.byID[id]
 	if !ok {
 		return
 	}
 	cursor := x11.Cursor(0) // the parent's
-	if glyph >= 0 {
+	if glyph != window.DefaultCursor {
 		var have bool
 		if cursor, have = s.cursors[glyph]; !have {
 			made, err := s.c.GlyphCursor(uint16(glyph))

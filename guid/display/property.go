@@ -35,21 +35,21 @@ func (s *Display) describe(l *local) {
 }
 
 // SetTitle sets a window's title.
-func (s *Display) SetTitle(id wire.WindowID, title string) {
+func (s *Display) SetTitle(id wire.WindowID, title window.Text) {
 	l, ok := s.byID[id]
 	if !ok {
 		return
 	}
 	utf8 := s.atoms["UTF8_STRING"]
 	for _, prop := range []x11.Atom{x11.AtomWMName, x11.AtomWMIconName, s.atoms["_NET_WM_NAME"], s.atoms["_NET_WM_ICON_NAME"]} {
-		s.c.SetText(l.frame, prop, utf8, title)
+		s.c.SetText(l.frame, prop, utf8, title.String())
 	}
 }
 
 // SetClass sets a window's WM_CLASS.
-func (s *Display) SetClass(id wire.WindowID, instance, class string) {
+func (s *Display) SetClass(id wire.WindowID, instance, class window.Text) {
 	if l, ok := s.byID[id]; ok {
-		s.c.SetText(l.frame, x11.AtomWMClass, x11.AtomString, instance+"\x00"+class+"\x00")
+		s.c.SetText(l.frame, x11.AtomWMClass, x11.AtomString, instance.String()+"\x00"+class.String()+"\x00")
 	}
 }
 

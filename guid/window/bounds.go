@@ -1,5 +1,10 @@
 package window
 
+import (
+	"math"
+	"slices"
+)
+
 // Bounds are the limits of dom0's screen.
 type Bounds struct {
 	Root   Size // of the root window
@@ -32,12 +37,49 @@ func (b Bounds) force(g Geometry) Geometry {
 	return b.inner(r)
 }
 
-// overridePercent is the largest share of the work area that a borderless
-// window may cover (spec/gui-protocol.md §11.2).
+// overridePercent is the largest share of the work area that borderless
+// windows may cover (spec/gui-protocol.md §11.2), each and all together.
 const overridePercent = 90
 
-// tooLarge tells whether a borderless window would cover too much.
-func (b Bounds) tooLarge(g Geometry) bool {
+// tooLarge tells whether a borderless window would cover too much, alone or
+// with the others of its qube.
+func (b Bounds) tooLarge(g Geometry, others []Geometry) bool {
+	limit := int64(b.Work.Width) * int64(b.Work.Height) * overridePercent
 	r := b.Outer(g)
-	return int64(r.Width)*int64(r.Height)*100 > int64(b.Work.Width)*int64(b.Work.Height)*overridePercent
+	if int64(r.Width)*int64(r.Height)*100 > limit {
+		return true
+	}
+	if len(others) == 0 {
+		return false
+	}
+	var rects []Rect
+	for _, g := range append(others, g) {
+		if r := b.Outer(g).Intersect(b.Work); !r.Empty() {
+			rects = append(rects, r)
+		}
+	}
+	return covered(rects)*100 > limit
+}
+
+// covered is the number of pixels that rectangles cover together.
+func covered(rects []Rect) int64 {
+	var xs []int
+	for _, r := range rects {
+		xs = append(xs, r.X, r.X+r.Width)
+	}
+	slices.Sort(xs)
+	xs = slices.Compact(xs)
+	slices.SortFunc(rects, func(a, b Rect) int { return a.Y - b.Y })
+	var sum int64
+	for i := range len(xs) - 1 { // a strip between two edges, top to bottom
+		height, below := 0, math.MinInt
+		for _, r := range rects {
+			if r.X <= xs[i] && r.X+r.Width >= xs[i+1] && r.Y+r.Height > below {
+				height += r.Y + r.Height - max(r.Y, below)
+				below = r.Y + r.Height
+			}
+		}
+		sum += int64(height) * int64(xs[i+1]-xs[i])
+	}
+	return sum
 }

@@ -9,7 +9,91 @@ import (
 )
 
 // This file and text.go are the only ways from a qube's numbers and texts to
-// values that dom0 acts on (spec/gui-protocol.md §7, §9, §10.1, §18).
+// values that dom0 acts on (spec/gui-protocol.md §7, §9, §10.1, §18): a
+// Session never sees a message of the agent, only what check has made of it.
+
+// wish is a message of the agent whose values have been judged: one of the
+// types below.
+type wish interface{ isWish() }
+
+type (
+	createWish struct {
+		place    Geometry
+		override bool
+	}
+	destroyWish struct{}
+	mapWish     struct {
+		transientFor wire.WindowID // names a window only if the agent has one
+		override     bool
+	}
+	unmapWish     struct{}
+	configureWish struct{ place Geometry }
+	damageWish    struct{ area Rect } // maybe empty, or larger than the window
+	titleWish     struct{ text Text }
+	classWish     struct{ instance, class Text }
+	hintsWish     struct{ hints Hints }
+	flagsWish     struct{ set, unset uint32 } // known bits, none in both
+	dumpWish      struct{ buffer Buffer }
+	cursorWish    struct{ glyph Glyph }
+	dockWish      struct{}
+	nothingWish   struct{} // to be ignored whatever window it names
+)
+
+func (createWish) isWish()    {}
+func (destroyWish) isWish()   {}
+func (mapWish) isWish()       {}
+func (unmapWish) isWish()     {}
+func (configureWish) isWish() {}
+func (damageWish) isWish()    {}
+func (titleWish) isWish()     {}
+func (classWish) isWish()     {}
+func (hintsWish) isWish()     {}
+func (flagsWish) isWish()     {}
+func (dumpWish) isWish()      {}
+func (cursorWish) isWish()    {}
+func (dockWish) isWish()      {}
+func (nothingWish) isWish()   {}
+
+// check judges a message of the agent. Every error is an offence. A buffer in
+// the result is the caller's to close.
+func check(m wire.Message, cfg Config, buffers Buffers) (wish, error) {
+	switch m := m.(type) {
+	case wire.Create:
+		g, err := checkGeometry(m.X, m.Y, m.Width, m.Height)
+		return createWish{g, m.OverrideRedirect != 0}, err
+	case wire.Destroy:
+		return destroyWish{}, nil
+	case wire.Map:
+		return mapWish{wire.WindowID(m.TransientFor), m.OverrideRedirect != 0}, nil
+	case wire.Unmap:
+		return unmapWish{}, nil
+	case wire.Configure:
+		g, err := checkConfigure(m)
+		return configureWish{g}, err
+	case wire.ShmImage:
+		return damageWish{checkDamage(m)}, nil
+	case wire.WMName:
+		return titleWish{cleanText(firstText(m.Text[:]), cfg.AllowUTF8Titles)}, nil
+	case wire.WMClass:
+		return classWish{cleanText(firstText(m.Name[:]), false), cleanText(firstText(m.Class[:]), false)}, nil
+	case wire.WindowHints:
+		return hintsWish{checkHints(m)}, nil
+	case wire.WindowFlags:
+		set, unset, err := checkFlags(m)
+		return flagsWish{set, unset}, err
+	case wire.WindowDump:
+		b, err := buffers.Open(m)
+		return dumpWish{b}, err
+	case wire.Cursor:
+		glyph, err := checkCursor(m)
+		return cursorWish{glyph}, err
+	case wire.Dock:
+		return dockWish{}, nil
+	case wire.ClipboardData:
+		return nothingWish{}, nil // nobody asked: consumed and forgotten (§14.2)
+	}
+	return nil, errors.New("an agent does not send this")
+}
 
 // checkGeometry clamps a place and a size. Sizes that are no sizes are an
 // error.
@@ -36,14 +120,13 @@ func checkConfigure(m wire.Configure) (Geometry, error) {
 
 func clamp(v int32, limit int) int { return max(-limit, min(limit, int(v))) }
 
-// checkDamage returns the rectangle of a SHMIMAGE; ok is false for one that is
-// to be ignored. Width and height stay below 2^31, so sums of two fit an int.
-func checkDamage(m wire.ShmImage) (r Rect, ok bool) {
+// checkDamage returns the rectangle of a SHMIMAGE, an empty one for what is to
+// be ignored. Width and height stay below 2^31, so sums of two fit an int.
+func checkDamage(m wire.ShmImage) Rect {
 	if m.X < 0 || m.Y < 0 || m.Width > math.MaxInt32 || m.Height > math.MaxInt32 {
-		return Rect{}, false
+		return Rect{}
 	}
-	r = Rect{int(m.X), int(m.Y), int(m.Width), int(m.Height)}
-	return r, !r.Empty()
+	return Rect{int(m.X), int(m.Y), int(m.Width), int(m.Height)}
 }
 
 // checkHints keeps the groups of hints that make sense.
@@ -72,17 +155,23 @@ func checkHints(m wire.WindowHints) Hints {
 	return h
 }
 
-// checkCursor returns the glyph of X's cursor font, -1 for the default.
-func checkCursor(m wire.Cursor) (glyph int, err error) {
+// Glyph is an even index of X's cursor font, or DefaultCursor.
+type Glyph int
+
+// DefaultCursor is the pointer's usual shape.
+const DefaultCursor Glyph = -1
+
+// checkCursor returns the glyph that a qube names.
+func checkCursor(m wire.Cursor) (Glyph, error) {
 	switch {
 	case m.Cursor == wire.CursorDefault:
-		return -1, nil
+		return DefaultCursor, nil
 	case m.Cursor&wire.CursorX11 == 0 || m.Cursor >= wire.CursorX11End:
 		return 0, fmt.Errorf("there is no cursor %#x", m.Cursor)
 	case m.Cursor%2 != 0: // the glyphs between are masks
-		return -1, nil
+		return DefaultCursor, nil
 	}
-	return int(m.Cursor &^ wire.CursorX11), nil
+	return Glyph(m.Cursor &^ wire.CursorX11), nil
 }
 
 const knownFlags = wire.FlagFullscreen | wire.FlagDemandsAttention | wire.FlagMinimize

@@ -86,7 +86,8 @@ func (s *screen) Place(id wire.WindowID, g Geometry) {
 	s.checkPlace(g, w.override)
 	w.place = g
 }
-func (s *screen) SetTitle(id wire.WindowID, title string) {
+func (s *screen) SetTitle(id wire.WindowID, text Text) {
+	title := text.String()
 	if len(title) < 7 || title[:7] != "[work] " {
 		s.t.Fatalf("a title without the qube's name: %q", title)
 	}
@@ -97,7 +98,9 @@ func (s *screen) SetTitle(id wire.WindowID, title string) {
 	}
 	s.get(id).title = title
 }
-func (s *screen) SetClass(id wire.WindowID, instance, class string) { s.get(id).instance = instance }
+func (s *screen) SetClass(id wire.WindowID, instance, class Text) {
+	s.get(id).instance = instance.String()
+}
 func (s *screen) SetHints(id wire.WindowID, h Hints) {
 	s.get(id)
 	if h.Min != nil && h.Max != nil && (h.Min.Width > h.Max.Width || h.Min.Height > h.Max.Height) {
@@ -114,7 +117,7 @@ func (s *screen) SetTransientFor(id wire.WindowID, of *wire.WindowID) {
 		w = s.get(*w.transientFor)
 	}
 }
-func (s *screen) SetCursor(id wire.WindowID, glyph int) {
+func (s *screen) SetCursor(id wire.WindowID, glyph Glyph) {
 	s.get(id)
 	if glyph < -1 || glyph > 153 || glyph > 0 && glyph%2 != 0 {
 		s.t.Fatalf("cursor glyph %d", glyph)

@@ -5,17 +5,12 @@ import (
 )
 
 // setFlags is WINDOW_FLAGS from the agent (§11.4).
-func (s *Session) setFlags(w *win, m wire.WindowFlags) error {
-	set, unset, err := checkFlags(m)
-	if err != nil {
-		return offence(m.Type(), w.id, "%v", err)
-	}
+func (s *Session) setFlags(w *win, m flagsWish) {
 	if w.mapped {
-		s.changeFlags(w, set, unset)
-		return nil
+		s.changeFlags(w, m.set, m.unset)
+		return
 	}
-	s.initialFlags(w, set)
-	return nil
+	s.initialFlags(w, m.set)
 }
 
 // initialFlags replaces the wished state of a hidden window.

@@ -16,14 +16,10 @@ func (w *win) detach() {
 	w.damage = nil
 }
 
-// dump is WINDOW_DUMP (§10.1). The old buffer goes first, whatever follows.
-func (s *Session) dump(w *win, m wire.WindowDump) error {
+// dump is WINDOW_DUMP (§10.1).
+func (s *Session) dump(w *win, m dumpWish) error {
 	w.detach()
-	b, err := s.buffers.Open(m)
-	if err != nil {
-		return offence(m.Type(), w.id, "%v", err)
-	}
-	w.buffer = b
+	w.buffer = m.buffer
 	if s.cfg.Version.AcksDumps() {
 		return s.agent.Send(w.id, wire.WindowDumpAck{})
 	}
@@ -31,9 +27,9 @@ func (s *Session) dump(w *win, m wire.WindowDump) error {
 }
 
 // damage is SHMIMAGE (§7): remembered until Flush.
-func (s *Session) damage(w *win, m wire.ShmImage) {
-	if r, ok := checkDamage(m); ok && (w.mapped || w.docked) {
-		s.addDamage(w, r)
+func (s *Session) damage(w *win, m damageWish) {
+	if w.mapped || w.docked {
+		s.addDamage(w, m.area)
 	}
 }
 

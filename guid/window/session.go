@@ -20,7 +20,7 @@ type Config struct {
 
 // maxWindows is the most windows of one qube; upstream has no limit, and dom0's
 // X server would run out of memory.
-const maxWindows = 2048
+const maxWindows = 1024
 
 // Session are the windows of one qube. Its methods must not run at the same
 // time; a method whose error is not nil was the last one.
@@ -34,6 +34,7 @@ type Session struct {
 	windows map[wire.WindowID]*win
 	dirty   []wire.WindowID // windows with damage, in the order of their first
 	warned  bool            // about the 90 % rule
+	effort  int             // see Effort
 }
 
 // win is one window.
@@ -59,52 +60,75 @@ func NewSession(cfg Config, display Display, buffers Buffers, agent Agent, log *
 
 // Handle does what a message of the agent asks.
 func (s *Session) Handle(id wire.WindowID, m wire.Message) error {
-	if _, ok := m.(wire.ClipboardData); ok {
-		// Nobody asked: consumed and forgotten (§14.2). The id is not looked up.
-		s.log.Debug("clipboard data without a request")
-		return nil
-	}
 	w, known := s.windows[id]
-	if create, ok := m.(wire.Create); ok {
-		if known {
-			return offence(m.Type(), id, "the window exists already")
-		}
-		return s.create(id, create)
-	}
-	if !known {
+	_, creates := m.(wire.Create)
+	_, clipboard := m.(wire.ClipboardData) // its id is not looked up
+	switch {
+	case creates && known:
+		return offence(m.Type(), id, "the window exists already")
+	case !creates && !known && !clipboard:
 		return offence(m.Type(), id, "there is no such window")
 	}
-	switch m := m.(type) {
-	case wire.Destroy:
-		return s.destroy(w)
-	case wire.Map:
-		s.mapWindow(w, m)
-	case wire.Unmap:
-		s.unmap(w)
-	case wire.Configure:
-		return s.configure(w, m)
-	case wire.ShmImage:
-		s.damage(w, m)
-	case wire.WMName:
-		s.display.SetTitle(w.id, s.title(m))
-	case wire.WMClass:
-		s.setClass(w, m)
-	case wire.WindowHints:
-		s.display.SetHints(w.id, checkHints(m))
-	case wire.WindowFlags:
-		return s.setFlags(w, m)
-	case wire.WindowDump:
-		return s.dump(w, m)
-	case wire.Cursor:
-		glyph, err := checkCursor(m)
-		if err != nil {
-			return offence(m.Type(), id, "%v", err)
-		}
-		s.display.SetCursor(w.id, glyph)
-	case wire.Dock:
-		s.dock(w)
+	if _, dumps := m.(wire.WindowDump); dumps {
+		w.detach() // the old buffer goes first, whatever follows (§10.1)
+	}
+	asked, err := check(m, s.cfg, s.buffers)
+	if err != nil {
+		return offence(m.Type(), id, "%v", err)
+	}
+	s.effort++
+	return s.do(id, w, asked)
+}
+
+// managerEffort is what a wish costs that the window manager and the X server
+// have work with, compared to one that is only noted.
+const managerEffort = 50
+
+// Effort is how much work the agent has caused since the last call: 1 for each
+// message, and managerEffort for each that changes a window. Whoever reads the
+// agent's messages slows down by it, so that a flood is the qube's own loss.
+func (s *Session) Effort() int {
+	n := s.effort
+	s.effort = 0
+	return n
+}
+
+// do carries a wish out; w is nil for a new window.
+func (s *Session) do(id wire.WindowID, w *win, asked wish) error {
+	switch asked.(type) {
+	case configureWish, damageWish, dumpWish, nothingWish: // counted where they have an effect
 	default:
-		return offence(m.Type(), id, "an agent does not send this")
+		s.effort += managerEffort
+	}
+	switch m := asked.(type) {
+	case createWish:
+		return s.create(id, m)
+	case destroyWish:
+		return s.destroy(w)
+	case mapWish:
+		return s.mapWindow(w, m)
+	case unmapWish:
+		s.unmap(w)
+	case configureWish:
+		return s.configure(w, m)
+	case damageWish:
+		s.damage(w, m)
+	case titleWish:
+		s.display.SetTitle(w.id, m.text.behind(s.prefix()))
+	case classWish:
+		s.setClass(w, m)
+	case hintsWish:
+		s.display.SetHints(w.id, m.hints)
+	case flagsWish:
+		s.setFlags(w, m)
+	case dumpWish:
+		return s.dump(w, m)
+	case cursorWish:
+		s.display.SetCursor(w.id, m.glyph)
+	case dockWish:
+		s.dock(w)
+	case nothingWish:
+		s.log.Debug("clipboard data without a request")
 	}
 	return nil
 }
@@ -117,26 +141,23 @@ func (s *Session) Close() {
 }
 
 // create is CREATE (§7).
-func (s *Session) create(id wire.WindowID, m wire.Create) error {
+func (s *Session) create(id wire.WindowID, m createWish) error {
 	if len(s.windows) >= maxWindows {
-		return offence(m.Type(), id, "more than %d windows", maxWindows)
+		return offence(wire.TypeCreate, id, "more than %d windows", maxWindows)
 	}
-	g, err := checkGeometry(m.X, m.Y, m.Width, m.Height)
-	if err != nil {
-		return offence(m.Type(), id, "%v", err)
-	}
-	w := &win{id: id, geometry: g}
-	w.override = s.mayOverride(w, m.OverrideRedirect != 0)
-	place := g
+	w := &win{id: id, geometry: m.place}
+	w.override = s.mayOverride(w, m.override)
+	place := m.place
 	if w.override {
-		place = s.display.Bounds().force(g)
+		place = s.display.Bounds().force(place)
 	}
 	if err := s.display.Create(id, place, w.override); err != nil {
 		return fmt.Errorf("create window %#x: %w", uint32(id), err)
 	}
 	s.windows[id] = w
-	s.display.SetTitle(id, s.prefix())
-	s.display.SetClass(id, s.cfg.Name, s.cfg.Name)
+	name := trusted(s.cfg.Name)
+	s.display.SetTitle(id, trusted(s.prefix()))
+	s.display.SetClass(id, name, name)
 	// A new window of a display reports no change, so the agent hears now.
 	return s.LocalConfigure(id, place)
 }
@@ -159,13 +180,16 @@ func (s *Session) destroy(w *win) error {
 }
 
 // mapWindow is MAP (§7).
-func (s *Session) mapWindow(w *win, m wire.Map) {
+func (s *Session) mapWindow(w *win, m mapWish) error {
 	if w.mapped || w.docked {
-		return
+		return nil
 	}
-	w.transientFor = s.transientFor(w, wire.WindowID(m.TransientFor))
+	if err := s.checkShown(w.id, w.geometry); err != nil {
+		return err
+	}
+	w.transientFor = s.transientFor(w, m.transientFor)
 	s.display.SetTransientFor(w.id, w.transientFor)
-	if override := s.mayOverride(w, m.OverrideRedirect != 0); override != w.override {
+	if override := s.mayOverride(w, m.override); override != w.override {
 		w.override = override
 		s.display.SetOverride(w.id, override)
 	}
@@ -176,6 +200,25 @@ func (s *Session) mapWindow(w *win, m wire.Map) {
 	}
 	w.mapped = true
 	s.display.Show(w.id, w.override)
+	return nil
+}
+
+// maxShown is the largest sum of the visible windows' pixels: a compositor
+// keeps 4 bytes for each, wherever they are.
+const maxShown = 256 << 20
+
+// checkShown judges whether a window may be shown with size g.
+func (s *Session) checkShown(id wire.WindowID, g Geometry) error {
+	sum := int64(g.Width) * int64(g.Height)
+	for _, w := range s.windows {
+		if w.mapped && w.id != id {
+			sum += int64(w.geometry.Width) * int64(w.geometry.Height)
+		}
+	}
+	if sum > maxShown {
+		return offence(wire.TypeMap, id, "visible windows of more than %d pixels", maxShown)
+	}
+	return nil
 }
 
 // transientFor returns the window that w may belong to: one of this agent's,
@@ -224,23 +267,30 @@ func (s *Session) mayOverride(w *win, wish bool) bool {
 	if !wish || s.cfg.ForbidOverride || w.docked {
 		return false
 	}
-	if s.cfg.UnlimitedOverride || !s.display.Bounds().tooLarge(w.geometry) {
+	if s.cfg.UnlimitedOverride || !s.display.Bounds().tooLarge(w.geometry, s.borderless(w)) {
 		return true
 	}
 	if !s.warned {
 		s.warned = true
-		s.log.Warn("a borderless window that covers almost the whole screen was put under the window manager's control", "window", w.id)
+		s.log.Warn("borderless windows would cover almost the whole screen: the last one was put under the window manager's control", "window", w.id)
 	}
 	return false
 }
 
-// configure is CONFIGURE from the agent (§9).
-func (s *Session) configure(w *win, m wire.Configure) error {
-	c, err := checkConfigure(m)
-	if err != nil {
-		return offence(m.Type(), w.id, "%v", err)
+// borderless are the places of the visible borderless windows but w.
+func (s *Session) borderless(w *win) []Geometry {
+	var places []Geometry
+	for _, other := range s.windows {
+		if other.override && other.mapped && other != w {
+			places = append(places, other.geometry)
+		}
 	}
-	switch same := c == w.geometry; {
+	return places
+}
+
+// configure is CONFIGURE from the agent (§9).
+func (s *Session) configure(w *win, m configureWish) error {
+	switch same := m.place == w.geometry; {
 	case w.docked:
 		w.pending = false
 		if !same {
@@ -251,7 +301,13 @@ func (s *Session) configure(w *win, m wire.Configure) error {
 	case w.pending:
 		return s.sendConfigure(w)
 	case !same:
-		s.follow(w, c)
+		if w.mapped {
+			if err := s.checkShown(w.id, m.place); err != nil {
+				return err
+			}
+		}
+		s.effort += managerEffort
+		s.follow(w, m.place)
 	}
 	return nil
 }
@@ -345,22 +401,17 @@ func (s *Session) dock(w *win) {
 	s.log.Info("a tray icon waits: this session has no tray", "window", w.id)
 }
 
+// prefix comes first in a title, and the qube alone cannot produce it.
 func (s *Session) prefix() string { return "[" + s.cfg.Name + "] " }
 
-// title is the text for a window's title: the qube's name comes first and
-// cannot be produced by the qube alone.
-func (s *Session) title(m wire.WMName) string {
-	return s.prefix() + cleanText(firstText(m.Text[:]), s.cfg.AllowUTF8Titles)
-}
-
 // setClass is WMCLASS (§12.2).
-func (s *Session) setClass(w *win, m wire.WMClass) {
+func (s *Session) setClass(w *win, m classWish) {
 	if w.mapped {
 		s.log.Debug("the class of a visible window does not change", "window", w.id)
 		return
 	}
-	clean := func(b []byte) string { return s.cfg.Name + ":" + cleanText(firstText(b), false) }
-	s.display.SetClass(w.id, clean(m.Name[:]), clean(m.Class[:]))
+	prefix := s.cfg.Name + ":"
+	s.display.SetClass(w.id, m.instance.behind(prefix), m.class.behind(prefix))
 }
 
 // Windows is the number of windows that exist.

@@ -16,10 +16,23 @@ func firstText(b []byte) []byte {
 	return b
 }
 
+// Text is text for dom0's screen: printable ASCII, and other characters only
+// where the configuration allows them and they show as themselves. It is made
+// of a qube's bytes by cleanText alone, and of dom0's own text by trusted.
+type Text struct{ s string }
+
+func (t Text) String() string { return t.s }
+
+// trusted is text of dom0's own making.
+func trusted(s string) Text { return Text{s} }
+
+// behind puts dom0's text before t.
+func (t Text) behind(prefix string) Text { return Text{prefix + t.s} }
+
 // cleanText makes a qube's text showable (spec/gui-protocol.md §12.1): every
 // byte that is not printable ASCII becomes '_'. With utf8Allowed, well-formed
 // UTF-8 stays, but for characters that change how others are shown.
-func cleanText(b []byte, utf8Allowed bool) string {
+func cleanText(b []byte, utf8Allowed bool) Text {
 	const ellipsis = "\u2026"
 	if cut, ok := bytes.CutSuffix(b, []byte(ellipsis)); ok && !utf8Allowed {
 		b = append(bytes.Clone(cut), "..."...)
@@ -40,7 +53,7 @@ func cleanText(b []byte, utf8Allowed bool) string {
 		}
 		b = b[n:]
 	}
-	return out.String()
+	return Text{out.String()}
 }
 
 // showable tells whether a character beyond ASCII shows as itself: no C1

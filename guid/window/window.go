@@ -101,16 +101,15 @@ type Display interface {
 	// Place asks for the content to come to g; a window manager may differ.
 	Place(id wire.WindowID, g Geometry)
 
-	SetTitle(id wire.WindowID, title string)
-	SetClass(id wire.WindowID, instance, class string)
+	SetTitle(id wire.WindowID, title Text)
+	SetClass(id wire.WindowID, instance, class Text)
 	SetHints(id wire.WindowID, h Hints)
 
 	// SetTransientFor names the window that this one belongs to; nil: none.
 	SetTransientFor(id wire.WindowID, of *wire.WindowID)
 
-	// SetCursor sets the pointer's shape: an even index of X's cursor font,
-	// or -1 for the default.
-	SetCursor(id wire.WindowID, glyph int)
+	// SetCursor sets the pointer's shape.
+	SetCursor(id wire.WindowID, glyph Glyph)
 
 	// SetState replaces the wished state of a hidden window.
 	SetState(id wire.WindowID, s State)

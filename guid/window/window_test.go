@@ -105,10 +105,10 @@ func TestTitles(t *testing.T) {
 		{"\xc0\xaf\xed\xa0\x80\xff", "______", "______"},
 		{"\u200b\ufeff\U000e0041", "__________", "___"},
 	} {
-		if got := cleanText([]byte(tc.in), false); got != tc.ascii {
+		if got := cleanText([]byte(tc.in), false).String(); got != tc.ascii {
 			t.Errorf("%q in ASCII: %q, want %q", tc.in, got, tc.ascii)
 		}
-		if got := cleanText([]byte(tc.in), true); got != tc.utf8 {
+		if got := cleanText([]byte(tc.in), true).String(); got != tc.utf8 {
 			t.Errorf("%q in UTF-8: %q, want %q", tc.in, got, tc.utf8)
 		}
 	}
@@ -173,7 +173,7 @@ func FuzzText(f *testing.F) {
 	f.Add([]byte("\u202e\xff caf\u00e9\u2026"), true)
 	f.Add([]byte("a\x00b"), false)
 	f.Fuzz(func(t *testing.T, b []byte, allowed bool) {
-		text := cleanText(b, allowed)
+		text := cleanText(b, allowed).String()
 		if !utf8.ValidString(text) {
 			t.Fatalf("%q is no UTF-8", text)
 		}
