@@ -28,8 +28,8 @@ func DesktopCalls() []Call {
 		{"org.freedesktop.DBus.ObjectManager", "GetManagedObjects"},
 		{"org.freedesktop.DBus.Peer", "Ping GetMachineId"},
 		{"org.freedesktop.DBus.Properties", "Get GetAll"},
-		{"org.cubicle.Qubes1.Manager", "CreateQube CreateTemplate"},
-		{"org.cubicle.Qubes1.Qube", "Start Shutdown Kill Pause Unpause Remove Clone StartApp Run SetProperty ResetProperty Volumes"},
+		{"org.cubicle.Qubes1.Manager", "CheckProperty CreateQube CreateTemplate DraftProperties"},
+		{"org.cubicle.Qubes1.Qube", "Start Shutdown Kill Pause Unpause Remove Clone StartApp Run SetProperty ResetProperty Volumes Apps Console Messages Notes SetNotes Properties Resize Revert"},
 		{"org.cubicle.Qubes1.Job", "Cancel"},
 	} {
 		for _, member := range strings.Fields(i.members) {

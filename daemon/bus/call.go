@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -205,11 +206,25 @@ func jobResult(id uint64, err error) ([]any, error) {
 }
 
 func (m *member) manager(args []any) ([]any, error) {
-	if m.spec.name == "CreateTemplate" {
+	switch m.spec.name {
+	case "CreateTemplate":
 		return jobResult(m.s.core.CreateTemplate(args[0].(string), args[1].(string)))
+	case "DraftProperties":
+		return rowsResult(m.s.core.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
+	case "CheckProperty":
+		value, err := m.s.core.CheckProperty(core.Draft{Class: args[0].(string), Template: args[1].(string)}, args[2].(string), args[3].(string))
+		return []any{value}, err
 	}
-	n := core.NewQube{Name: args[0].(string), Class: args[1].(string), Label: args[2].(string), Creator: qube.Dom0, Properties: map[string]string{}}
+	n := core.NewQube{Name: args[0].(string), Class: args[1].(string), Label: args[2].(string), Creator: qube.Dom0, Properties: map[string]string{}, Sizes: map[string]int64{}}
 	for name, v := range args[3].(map[string]dbus.Variant) {
+		if volume, ok := strings.CutPrefix(name, client.SizeOf); ok {
+			size, ok := v.Value().(uint64)
+			if !ok || size > math.MaxInt64 {
+				return nil, core.Failf(core.BadValue, "the size of volume %s is not a number of bytes", volume)
+			}
+			n.Sizes[volume] = int64(size)
+			continue
+		}
 		text, err := asText(v.Value())
 		if err != nil {
 			return nil, core.Failf(core.BadProperty, "property %s: %v", name, err)
@@ -267,6 +282,8 @@ func (m *member) qube(args []any) ([]any, error) {
 		return nil, c.ResetProperty(id, args[0].(string))
 	case "Volumes":
 		return m.volumes(id)
+	case "Apps", "Console", "Messages", "Notes", "Properties", "Resize", "Revert", "SetNotes":
+		return m.inside(id, args)
 	}
 	return nil, fmt.Errorf("unknown method %s", m.spec.name)
 }

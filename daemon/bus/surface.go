@@ -44,24 +44,37 @@ type interfaceSpec struct {
 
 var (
 	jobOut = []param{{"job", "o"}}
+	// rowsOut are rows of the property table: name, type, value, whether that
+	// is the default, whether it can be set now, help.
+	rowsOut = []param{{"properties", "a(sssbbs)"}}
 
 	managerSpec = interfaceSpec{
 		name: client.ManagerInterface,
 		methods: []methodSpec{
+			{"CheckProperty", []param{{"class", "s"}, {"template", "s"}, {"name", "s"}, {"value", "s"}}, []param{{"value", "s"}}, owner},
 			{"CreateQube", []param{{"name", "s"}, {"class", "s"}, {"label", "s"}, {"properties", "a{sv}"}}, jobOut, owner},
 			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
+			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
 		},
 		properties: []propertySpec{{"DefaultEngine", "s"}, {"DefaultTemplate", "s"}, {"Engines", "a(sss)"}},
 	}
 	qubeSpec = interfaceSpec{
 		name: client.QubeInterface,
 		methods: []methodSpec{
+			{"Apps", nil, []param{{"apps", "a(sss)"}}, owner},
 			{"Clone", []param{{"name", "s"}}, jobOut, owner},
+			{"Console", []param{{"lines", "u"}}, []param{{"text", "ay"}}, owner},
 			{"Kill", nil, jobOut, owner},
+			{"Messages", []param{{"lines", "u"}}, []param{{"messages", "as"}}, owner},
+			{"Notes", nil, []param{{"text", "s"}}, owner},
 			{"Pause", nil, jobOut, owner},
+			{"Properties", nil, rowsOut, owner},
 			{"Remove", nil, jobOut, owner},
 			{"ResetProperty", []param{{"name", "s"}}, nil, owner},
+			{"Resize", []param{{"volume", "s"}, {"bytes", "t"}}, nil, owner},
+			{"Revert", []param{{"volume", "s"}, {"revision", "s"}}, nil, owner},
 			{"Run", []param{{"command", "s"}, {"user", "s"}, {"wait_for_session", "b"}}, jobOut, owner},
+			{"SetNotes", []param{{"text", "s"}}, nil, owner},
 			{"SetProperty", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
 			{"Shutdown", []param{{"force", "b"}}, jobOut, owner},
 			{"Start", nil, jobOut, owner},

@@ -9,6 +9,7 @@ package core
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -54,6 +55,9 @@ type Service struct {
 	Name    string // name, or name+argument
 	Input   string // standard input
 	NoInput bool   // neither input nor output: return when the service was begun
+	// Output gets what the service writes; an error of its ends the call.
+	// nil: nothing is kept.
+	Output io.Writer
 }
 
 // Builder builds the root image of a template from a recipe.
@@ -95,12 +99,14 @@ type Config struct {
 	Runs      string // folder of the facts about running qubes, gone after a reboot
 	AgentDir  string // folder with the qubes-agent binary
 	QrexecUID int    // owner of link folders: the user that qrexecd runs as
+	Logs      string // folder of the consoles' logs; empty: none are kept
 }
 
 // Core is the set of qubes.
 type Core struct {
 	cfg     Config
 	log     *slog.Logger
+	journal *journal
 	clock   Clock
 	engines map[string]engine.Engine
 	pools   map[string]storage.Pool

@@ -23,6 +23,8 @@ type NewQube struct {
 	Properties map[string]string
 	// Pools says which volumes are not to be in their default pool.
 	Pools map[string]string
+	// Sizes are bytes of volumes that are not to have their default size.
+	Sizes map[string]int64
 	// Creator is the qube that asked, for the tag created-by-….
 	Creator qube.Name
 }
@@ -79,6 +81,18 @@ func (c *Core) draft(n NewQube) (store.Record, error) {
 			return store.Record{}, err
 		}
 		rec.Volumes[volume] = store.Volume{Pool: pool}
+	}
+	for volume, size := range n.Sizes {
+		vol, ok := q.Volume(volume)
+		switch {
+		case !ok || vol.Spec.SnapOnStart:
+			return store.Record{}, Failf(BadValue, "the size of volume %q cannot be chosen", volume)
+		case size < minVolume || size > maxVolume:
+			return store.Record{}, Failf(BadValue, "a volume has from %d MiB to %d TiB", minVolume>>20, maxVolume>>40)
+		}
+		set := rec.Volumes[volume]
+		set.Size = size
+		rec.Volumes[volume] = set
 	}
 	if n.Creator != "" {
 		rec.Tags = []string{"created-by-" + string(n.Creator)}

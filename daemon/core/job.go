@@ -94,6 +94,7 @@ func (c *Core) finish(id uint64, err error, cancelled bool) {
 		switch {
 		case err == nil:
 			j.State, j.Progress = JobDone, 1
+			c.log.Info("job done", "job", j.Kind, "qube", string(j.Qube))
 		case cancelled || errors.Is(err, context.Canceled):
 			j.State, j.Err = JobCancelled, "cancelled"
 		default:

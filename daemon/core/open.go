@@ -22,7 +22,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		return nil, errors.New("an engine and a pool are needed")
 	}
 	c := &Core{
-		cfg: cfg, log: cfg.Log, clock: cfg.Clock,
+		cfg: cfg, clock: cfg.Clock,
 		engines: map[string]engine.Engine{},
 		pools:   map[string]storage.Pool{},
 		hub:     hub{subs: map[*Subscription]struct{}{}},
@@ -34,6 +34,8 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		reserved: map[qube.Name]int{},
 		wake:     make(chan struct{}, 1),
 	}
+	c.journal = newJournal()
+	c.log = c.journal.follow(cfg.Log)
 	c.life, c.end = context.WithCancel(context.Background())
 	v := &View{
 		qubes: map[qube.UUID]*entry{}, names: map[qube.Name]*entry{}, jobs: map[uint64]Job{},

@@ -16,6 +16,12 @@ const (
 	defaultVolatile = 10 << 30
 )
 
+// Bounds of a size that people choose, in bytes.
+const (
+	minVolume = 16 << 20
+	maxVolume = 16 << 40
+)
+
 // The names of a qube's volumes.
 const (
 	rootVolume     = "root"

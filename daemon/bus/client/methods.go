@@ -12,7 +12,16 @@ import (
 // CreateQube makes a qube. Properties are the rows of the property table in
 // the Admin API's text form; "template" names its template.
 func (c *Client) CreateQube(ctx context.Context, name, class, label string, props map[string]string) (uint64, error) {
-	values := make(map[string]dbus.Variant, len(props))
+	return c.CreateSized(ctx, name, class, label, props, nil)
+}
+
+// CreateSized is CreateQube with the bytes of volumes that are not to have
+// their default size.
+func (c *Client) CreateSized(ctx context.Context, name, class, label string, props map[string]string, sizes map[string]uint64) (uint64, error) {
+	values := make(map[string]dbus.Variant, len(props)+len(sizes))
+	for volume, size := range sizes {
+		values[SizeOf+volume] = dbus.MakeVariant(size)
+	}
 	for k, v := range props {
 		values[k] = dbus.MakeVariant(v)
 	}

@@ -37,6 +37,8 @@ type World struct {
 	Mute, Deaf bool
 	// ExitCode is what a called service ends with.
 	ExitCode int
+	// Said is what services write, by name.
+	Said map[string]string
 	// BuildWait blocks Build until it is closed, if set.
 	BuildWait chan struct{}
 }
@@ -388,6 +390,11 @@ func (w *World) Call(_ context.Context, s core.Service) (int, error) {
 	for _, m := range w.machines {
 		if m.domain == s.To && m.state == engine.Up {
 			w.calls = append(w.calls, s)
+			if s.Output != nil {
+				if _, err := s.Output.Write([]byte(w.Said[s.Name])); err != nil {
+					return 0, err
+				}
+			}
 			return w.ExitCode, nil
 		}
 	}
