@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -232,11 +233,18 @@ func (b *Bus) called(id QubeID) string {
 // Create implements Client.
 func (b *Bus) Create(ctx context.Context, w NewQube) (JobID, error) {
 	return b.act(ctx, "create", string(w.Name), func(c *client.Client) (uint64, error) {
-		properties := map[string]string{}
+		properties := maps.Clone(w.Properties)
+		if properties == nil {
+			properties = map[string]string{}
+		}
+		sizes := map[string]uint64{}
+		if w.Private > 0 {
+			sizes["private"] = w.Private
+		}
 		if w.Template != "" {
 			properties["template"] = w.Template
 		}
-		return c.CreateQube(ctx, string(w.Name), string(w.Class), w.Label, properties)
+		return c.CreateSized(ctx, string(w.Name), string(w.Class), w.Label, properties, sizes)
 	})
 }
 

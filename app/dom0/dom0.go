@@ -170,6 +170,10 @@ type NewQube struct {
 	Class    Class
 	Label    string
 	Template string // empty: the default one, or none for a template
+	// Properties are rows of the property table that differ from their
+	// defaults; Private is the private volume's bytes, 0 for the default.
+	Properties map[string]string
+	Private    uint64
 }
 
 // Client is the daemon as windows see it.
@@ -201,6 +205,8 @@ type Client interface {
 	Run(ctx context.Context, id QubeID, command, user string) (JobID, error)
 	// Cancel asks a job to stop.
 	Cancel(ctx context.Context, id JobID) error
+
+	Inside
 }
 
 // Error is a refused action.

@@ -24,13 +24,15 @@ type Fake struct {
 	jobs     int
 	calls    []string
 	refuse   map[string]error
+
+	within map[string]*Interior
 }
 
 var _ dom0.Client = (*Fake)(nil)
 
 // NewFake returns a client in the given state.
 func NewFake(s dom0.Snapshot) *Fake {
-	f := &Fake{watchers: map[int]func(*dom0.Snapshot){}, refuse: map[string]error{}}
+	f := &Fake{watchers: map[int]func(*dom0.Snapshot){}, refuse: map[string]error{}, within: map[string]*Interior{}}
 	f.snapshot = tidy(s)
 	return f
 }
@@ -138,7 +140,14 @@ func (f *Fake) Watch(notify func(*dom0.Snapshot)) (stop func()) {
 
 // Create implements dom0.Client.
 func (f *Fake) Create(_ context.Context, w dom0.NewQube) (dom0.JobID, error) {
-	return f.call("create", dom0.QubeID(w.Name), w.Class, w.Label, w.Template)
+	more := []any{w.Class, w.Label, w.Template}
+	for _, name := range slices.Sorted(maps.Keys(w.Properties)) {
+		more = append(more, name+"="+w.Properties[name])
+	}
+	if w.Private > 0 {
+		more = append(more, fmt.Sprintf("private:%d", w.Private))
+	}
+	return f.call("create", dom0.QubeID(w.Name), more...)
 }
 
 // Clone implements dom0.Client.

@@ -1,0 +1,175 @@
+package dom0test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"cubicle/app/dom0"
+	"cubicle/daemon/qube"
+)
+
+// Interior is what a Fake tells of the inside of a qube. Console and Messages
+// are raw, as a qube writes them.
+type Interior struct {
+	Apps     []dom0.App
+	Console  string
+	Messages string
+	Notes    string
+	Volumes  []dom0.Volume
+	// Properties are values that differ from the defaults.
+	Properties map[string]string
+}
+
+// SetInside replaces what is told of the qube of that name.
+func (f *Fake) SetInside(name string, in Interior) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.within[name] = &in
+}
+
+func (f *Fake) inside(id dom0.QubeID) (*Interior, dom0.Qube) {
+	q, _ := f.snapshot.ByID(id)
+	in := f.within[q.Name]
+	if in == nil {
+		in = &Interior{}
+		f.within[q.Name] = in
+	}
+	return in, q
+}
+
+// quiet answers a question, which is not noted as a call.
+func (f *Fake) quiet(op string, id dom0.QubeID, answer func(*Interior, dom0.Qube)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.refuse[op]; err != nil {
+		return err
+	}
+	answer(f.inside(id))
+	return nil
+}
+
+// Apps implements dom0.Inside.
+func (f *Fake) Apps(_ context.Context, id dom0.QubeID) (list []dom0.App, err error) {
+	err = f.quiet("apps", id, func(in *Interior, _ dom0.Qube) { list = slices.Clone(in.Apps) })
+	return list, err
+}
+
+// Console implements dom0.Inside.
+func (f *Fake) Console(_ context.Context, id dom0.QubeID, _ int) (text dom0.Text, err error) {
+	err = f.quiet("console", id, func(in *Interior, _ dom0.Qube) { text = dom0.CleanLines(in.Console) })
+	return text, err
+}
+
+// Messages implements dom0.Inside.
+func (f *Fake) Messages(_ context.Context, id dom0.QubeID, _ int) (text dom0.Text, err error) {
+	err = f.quiet("messages", id, func(in *Interior, _ dom0.Qube) { text = dom0.CleanLines(in.Messages) })
+	return text, err
+}
+
+// Notes implements dom0.Inside.
+func (f *Fake) Notes(_ context.Context, id dom0.QubeID) (text string, err error) {
+	err = f.quiet("notes", id, func(in *Interior, _ dom0.Qube) { text = in.Notes })
+	return text, err
+}
+
+// SetNotes implements dom0.Inside.
+func (f *Fake) SetNotes(_ context.Context, id dom0.QubeID, text string) error {
+	if _, err := f.call("set-notes", id, strconv.Quote(text)); err != nil {
+		return err
+	}
+	return f.quiet("set-notes", id, func(in *Interior, _ dom0.Qube) { in.Notes = text })
+}
+
+// Volumes implements dom0.Inside.
+func (f *Fake) Volumes(_ context.Context, id dom0.QubeID) (list []dom0.Volume, err error) {
+	err = f.quiet("volumes", id, func(in *Interior, _ dom0.Qube) { list = slices.Clone(in.Volumes) })
+	return list, err
+}
+
+// Resize implements dom0.Inside.
+func (f *Fake) Resize(_ context.Context, id dom0.QubeID, volume string, bytes uint64) error {
+	_, err := f.call("resize", id, volume, bytes)
+	return err
+}
+
+// Revert implements dom0.Inside.
+func (f *Fake) Revert(_ context.Context, id dom0.QubeID, volume, revision string) error {
+	_, err := f.call("revert", id, volume, revision)
+	return err
+}
+
+// Properties implements dom0.Inside with the rows of the property table.
+func (f *Fake) Properties(_ context.Context, id dom0.QubeID) (list []dom0.Property, err error) {
+	err = f.quiet("properties", id, func(in *Interior, q dom0.Qube) { list = rows(q.Class, in.Properties) })
+	return list, err
+}
+
+// rows are those of the class with simple defaults.
+func rows(class dom0.Class, set map[string]string) []dom0.Property {
+	defaults := map[string]string{"memory": "400", "vcpus": "2", "default_user": "user", "engine": "runsc", "maxmem": "0",
+		"autostart": "False", "debug": "False", "provides_network": "False", "include_in_backups": "True",
+		"qrexec_timeout": "60", "shutdown_timeout": "60"}
+	var list []dom0.Property
+	for _, r := range qube.Rows(class) {
+		value, isSet := set[r.Name]
+		if !isSet {
+			value = defaults[r.Name]
+		}
+		list = append(list, dom0.Property{Name: r.Name, Type: string(r.Type), Value: value, Default: !isSet,
+			Settable: r.Set == qube.Always || r.Set == qube.WhileHalted, Help: r.Help})
+	}
+	return list
+}
+
+// SetProperty implements dom0.Inside.
+func (f *Fake) SetProperty(_ context.Context, id dom0.QubeID, name, value string) error {
+	q, _ := f.Snapshot().ByID(id)
+	if err := check(q.Class, name, value); err != nil {
+		return err
+	}
+	if _, err := f.call("set", id, name, value); err != nil {
+		return err
+	}
+	return f.quiet("set", id, func(in *Interior, _ dom0.Qube) {
+		if in.Properties == nil {
+			in.Properties = map[string]string{}
+		}
+		in.Properties[name] = value
+	})
+}
+
+// ResetProperty implements dom0.Inside.
+func (f *Fake) ResetProperty(_ context.Context, id dom0.QubeID, name string) error {
+	if _, err := f.call("reset", id, name); err != nil {
+		return err
+	}
+	return f.quiet("reset", id, func(in *Interior, _ dom0.Qube) { delete(in.Properties, name) })
+}
+
+// DraftProperties implements dom0.Inside.
+func (f *Fake) DraftProperties(_ context.Context, class dom0.Class, _ string) (list []dom0.Property, err error) {
+	for _, r := range rows(class, nil) {
+		if r.Settable {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+// CheckProperty implements dom0.Inside with the table's own rules.
+func (f *Fake) CheckProperty(_ context.Context, class dom0.Class, _, name, value string) error {
+	return check(class, name, value)
+}
+
+func check(class dom0.Class, name, value string) error {
+	row, ok := qube.Lookup(class, name)
+	if !ok {
+		return &dom0.Error{Op: "check", Subject: name, Name: "QubesNoSuchPropertyError", Reason: fmt.Sprintf("there is no property %q", name)}
+	}
+	if _, err := row.Parse(value); err != nil {
+		return &dom0.Error{Op: "check", Subject: name, Name: "QubesPropertyValueError", Reason: err.Error()}
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package dom0
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"cubicle/daemon/bus/client"
+)
+
+// App is a program that a qube offers.
+type App struct {
+	ID      string // for Client.StartApp
+	Name    Text
+	Comment Text
+}
+
+// Volume is a disk of a qube.
+type Volume struct {
+	Name      string
+	Pool      string
+	Size      uint64 // bytes the qube sees
+	Usage     uint64 // bytes it takes in dom0
+	Keeps     bool   // what is written stays
+	Revisions []string
+}
+
+// Property is a row of the property table.
+type Property struct {
+	Name     string
+	Type     string // "str", "int", "bool", "vm" or "label"
+	Value    string
+	Default  bool // the value is the default
+	Settable bool // now
+	Help     string
+}
+
+// Inside is what is asked about one qube at a time. The methods block until
+// the daemon answers; their errors are *Error.
+type Inside interface {
+	// Apps are the programs of the qube, by name: a running qube's as they
+	// are, another's as last known.
+	Apps(ctx context.Context, id QubeID) ([]App, error)
+	// Console is the end of what the qube wrote to its console, Messages what
+	// the daemon said of the qube.
+	Console(ctx context.Context, id QubeID, lines int) (Text, error)
+	Messages(ctx context.Context, id QubeID, lines int) (Text, error)
+	Notes(ctx context.Context, id QubeID) (string, error)
+	SetNotes(ctx context.Context, id QubeID, text string) error
+	Volumes(ctx context.Context, id QubeID) ([]Volume, error)
+	// Resize grows a volume; Revert makes a revision current again. The qube
+	// has to be halted.
+	Resize(ctx context.Context, id QubeID, volume string, bytes uint64) error
+	Revert(ctx context.Context, id QubeID, volume, revision string) error
+	Properties(ctx context.Context, id QubeID) ([]Property, error)
+	SetProperty(ctx context.Context, id QubeID, name, value string) error
+	ResetProperty(ctx context.Context, id QubeID, name string) error
+	// DraftProperties are the rows that a new qube of the class on the
+	// template would have; CheckProperty tells what is wrong with a value.
+	DraftProperties(ctx context.Context, class Class, template string) ([]Property, error)
+	CheckProperty(ctx context.Context, class Class, template, name, value string) error
+}
+
+// ask runs a question or an action that ends at once.
+func (b *Bus) ask(ctx context.Context, op, subject string, call func(*client.Client) error) error {
+	conn, err := b.daemon(ctx)
+	if err == nil {
+		err = call(conn)
+	}
+	if err != nil {
+		return refusal(op, subject, err)
+	}
+	return nil
+}
+
+// Apps implements Inside.
+func (b *Bus) Apps(ctx context.Context, id QubeID) (apps []App, err error) {
+	err = b.ask(ctx, "apps", b.called(id), func(c *client.Client) error {
+		list, err := c.Apps(ctx, string(id))
+		for _, a := range list {
+			apps = append(apps, App{ID: a.ID, Name: CleanLine(a.Name), Comment: CleanLine(a.Comment)})
+		}
+		return err
+	})
+	return apps, err
+}
+
+// Console implements Inside.
+func (b *Bus) Console(ctx context.Context, id QubeID, lines int) (text Text, err error) {
+	err = b.ask(ctx, "console", b.called(id), func(c *client.Client) error {
+		raw, err := c.Console(ctx, string(id), uint32(lines))
+		text = CleanLines(string(raw))
+		return err
+	})
+	return text, err
+}
+
+// Messages implements Inside.
+func (b *Bus) Messages(ctx context.Context, id QubeID, lines int) (text Text, err error) {
+	err = b.ask(ctx, "messages", b.called(id), func(c *client.Client) error {
+		list, err := c.Messages(ctx, string(id), uint32(lines))
+		text = CleanLines(strings.Join(list, "\n"))
+		return err
+	})
+	return text, err
+}
+
+// Notes implements Inside.
+func (b *Bus) Notes(ctx context.Context, id QubeID) (text string, err error) {
+	err = b.ask(ctx, "notes", b.called(id), func(c *client.Client) (err error) {
+		text, err = c.Notes(ctx, string(id))
+		return err
+	})
+	return text, err
+}
+
+// SetNotes implements Inside.
+func (b *Bus) SetNotes(ctx context.Context, id QubeID, text string) error {
+	return b.ask(ctx, "notes", b.called(id), func(c *client.Client) error { return c.SetNotes(ctx, string(id), text) })
+}
+
+// Volumes implements Inside.
+func (b *Bus) Volumes(ctx context.Context, id QubeID) (list []Volume, err error) {
+	err = b.ask(ctx, "volumes", b.called(id), func(c *client.Client) error {
+		volumes, err := c.Volumes(ctx, string(id))
+		for _, v := range volumes {
+			list = append(list, volume(v))
+		}
+		return err
+	})
+	return list, err
+}
+
+// volume reads the keys of spec/admin-api.md §2.5; what has another type than
+// told there is left empty.
+func volume(v map[string]any) (out Volume) {
+	out.Name, _ = v["name"].(string)
+	out.Pool, _ = v["pool"].(string)
+	if size, _ := v["size"].(int64); size > 0 {
+		out.Size = uint64(size)
+	}
+	if usage, _ := v["usage"].(int64); usage > 0 {
+		out.Usage = uint64(usage)
+	}
+	out.Keeps, _ = v["save_on_stop"].(bool)
+	revisions, _ := v["revisions"].([]string)
+	out.Revisions = slices.Clone(revisions)
+	return out
+}
+
+// Resize implements Inside.
+func (b *Bus) Resize(ctx context.Context, id QubeID, volume string, bytes uint64) error {
+	return b.ask(ctx, "resize", b.called(id), func(c *client.Client) error { return c.Resize(ctx, string(id), volume, bytes) })
+}
+
+// Revert implements Inside.
+func (b *Bus) Revert(ctx context.Context, id QubeID, volume, revision string) error {
+	return b.ask(ctx, "revert", b.called(id), func(c *client.Client) error { return c.Revert(ctx, string(id), volume, revision) })
+}
+
+// Properties implements Inside.
+func (b *Bus) Properties(ctx context.Context, id QubeID) (list []Property, err error) {
+	err = b.ask(ctx, "properties", b.called(id), func(c *client.Client) error {
+		rows, err := c.Properties(ctx, string(id))
+		list = fromRows(rows)
+		return err
+	})
+	return list, err
+}
+
+// SetProperty implements Inside.
+func (b *Bus) SetProperty(ctx context.Context, id QubeID, name, value string) error {
+	return b.ask(ctx, "set", b.called(id), func(c *client.Client) error { return c.SetProperty(ctx, string(id), name, value) })
+}
+
+// ResetProperty implements Inside.
+func (b *Bus) ResetProperty(ctx context.Context, id QubeID, name string) error {
+	return b.ask(ctx, "reset", b.called(id), func(c *client.Client) error { return c.ResetProperty(ctx, string(id), name) })
+}
+
+// DraftProperties implements Inside.
+func (b *Bus) DraftProperties(ctx context.Context, class Class, template string) (list []Property, err error) {
+	err = b.ask(ctx, "properties", string(class), func(c *client.Client) error {
+		rows, err := c.DraftProperties(ctx, string(class), template)
+		list = fromRows(rows)
+		return err
+	})
+	return list, err
+}
+
+// CheckProperty implements Inside.
+func (b *Bus) CheckProperty(ctx context.Context, class Class, template, name, value string) error {
+	return b.ask(ctx, "check", name, func(c *client.Client) error {
+		_, err := c.CheckProperty(ctx, string(class), template, name, value)
+		return err
+	})
+}
+
+func fromRows(rows []client.Property) []Property {
+	list := make([]Property, len(rows))
+	for i, r := range rows {
+		list[i] = Property(r)
+	}
+	return list
+}
