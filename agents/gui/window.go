@@ -344,6 +344,9 @@ func (a *Agent) onMessage(id wire.WindowID, m wire.Message) {
 	case wire.KeymapNotify: // about the keyboard, not a window
 		a.onKeymap(m)
 		return
+	case wire.Resize: // about the screen
+		a.resizeScreen(int(m.Width), int(m.Height))
+		return
 	case wire.ClipboardReq:
 		a.onClipboardReq()
 		return

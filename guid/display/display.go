@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"cubicle/guid/border"
 	"cubicle/guid/window"
@@ -63,7 +64,12 @@ type Display struct {
 	host   string
 	bounds window.Bounds
 
+	icon []uint32 // of all windows
+
 	managed bool // a window manager runs
+	waiting map[*local]*wait
+	due     <-chan time.Time
+	pause   time.Duration // before due
 
 	byID    map[wire.WindowID]*local
 	byX     map[x11.Window]*local // frames and contents
@@ -86,7 +92,7 @@ type local struct {
 func New(c *x11.Conn, cfg Config, log *slog.Logger) (*Display, error) {
 	s := &Display{cfg: cfg, c: c, log: log,
 		byID: make(map[wire.WindowID]*local), byX: make(map[x11.Window]*local),
-		moved: make(map[*local]bool), cursors: make(map[window.Glyph]x11.Cursor)}
+		icon: icon(cfg.Label.Color), moved: make(map[*local]bool), waiting: make(map[*local]*wait), cursors: make(map[window.Glyph]x11.Cursor)}
 	if err := s.prepare(); err != nil {
 		return nil, fmt.Errorf("prepare the screen for %s: %w", cfg.Name, err)
 	}
@@ -187,6 +193,7 @@ func (s *Display) Destroy(id wire.WindowID) {
 	delete(s.byX, l.frame)
 	delete(s.byX, l.content)
 	delete(s.moved, l)
+	delete(s.waiting, l)
 	s.c.Destroy(l.frame)
 }
 
@@ -207,6 +214,7 @@ func (s *Display) Show(id wire.WindowID, override bool) {
 	}
 	if s.managed {
 		s.c.Map(l.frame)
+		s.await(l)
 		return
 	}
 	s.showUnmanaged(l)
@@ -249,6 +257,7 @@ func (s *Display) Hide(id wire.WindowID) {
 		return
 	}
 	l.shown = false
+	delete(s.waiting, l)
 	if l.override {
 		s.c.Unmap(l.frame)
 		return

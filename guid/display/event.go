@@ -71,7 +71,10 @@ func (s *Display) content(w x11.Window) (*local, bool) {
 
 func (s *Display) configured(e x11.ConfigureNotifyEvent) error {
 	if e.Window == s.c.Root() {
-		return s.measure()
+		if err := s.measure(); err != nil {
+			return err
+		}
+		return s.bringBack()
 	}
 	l, ok := s.frame(e.Window)
 	if !ok {
@@ -111,7 +114,10 @@ func (s *Display) mapped(e x11.MapNotifyEvent, to *window.Session) error {
 func (s *Display) propertyChanged(e x11.PropertyNotifyEvent, to *window.Session) error {
 	if e.Window == s.c.Root() {
 		switch e.Atom {
-		case s.atoms["_NET_WORKAREA"], s.atoms["_NET_CURRENT_DESKTOP"], s.atoms["_NET_SUPPORTING_WM_CHECK"]:
+		case s.atoms["_NET_WORKAREA"], s.atoms["_NET_CURRENT_DESKTOP"]:
+			return s.measure()
+		case s.atoms["_NET_SUPPORTING_WM_CHECK"]:
+			s.awaitAll() // a window manager comes or goes
 			return s.measure()
 		}
 		return nil

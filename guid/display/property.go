@@ -10,8 +10,8 @@ import (
 
 var atomNames = []string{
 	"UTF8_STRING", "RESOURCE_MANAGER",
-	"WM_PROTOCOLS", "WM_DELETE_WINDOW", "WM_CHANGE_STATE",
-	"_NET_WM_NAME", "_NET_WM_ICON_NAME", "_NET_WM_PID", "_NET_WM_PING", "_NET_WM_USER_TIME",
+	"WM_PROTOCOLS", "WM_DELETE_WINDOW", "WM_CHANGE_STATE", "WM_STATE",
+	"_NET_WM_NAME", "_NET_WM_ICON_NAME", "_NET_WM_ICON", "_NET_WM_PID", "_NET_WM_PING", "_NET_WM_USER_TIME",
 	"_NET_WM_STATE", "_NET_WM_STATE_FULLSCREEN", "_NET_WM_STATE_DEMANDS_ATTENTION", "_NET_WM_STATE_HIDDEN",
 	"_NET_WM_STATE_MAXIMIZED_VERT", "_NET_WM_STATE_MAXIMIZED_HORZ",
 	"_NET_FRAME_EXTENTS", "_NET_WORKAREA", "_NET_CURRENT_DESKTOP", "_NET_SUPPORTING_WM_CHECK",
@@ -29,6 +29,7 @@ func (s *Display) describe(l *local) {
 	s.c.SetText(w, x11.AtomWMClientMachine, x11.AtomString, s.host)
 	s.c.SetWords(w, s.atoms["_NET_WM_PID"], x11.AtomCardinal, uint32(os.Getpid()))
 	s.c.SetWords(w, s.atoms["WM_PROTOCOLS"], x11.AtomAtom, uint32(s.atoms["WM_DELETE_WINDOW"]), uint32(s.atoms["_NET_WM_PING"]))
+	s.c.SetWords(w, s.atoms["_NET_WM_ICON"], x11.AtomCardinal, s.icon...)
 	const inputHint, stateHint, normalState = 1, 2, 1
 	s.c.SetWords(w, x11.AtomWMHints, x11.AtomWMHints, inputHint|stateHint, 1, normalState, 0, 0, 0, 0, 0, 0)
 	s.setNormalHints(l)

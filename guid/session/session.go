@@ -3,20 +3,19 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"cubicle/guid/display"
 	"cubicle/guid/window"
 	"cubicle/guid/wire"
 	"cubicle/guid/x11"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrDisplayLost is the end of a session whose X server is gone.
@@ -31,11 +30,24 @@ type Config struct {
 	// Confine shuts the process in when everything is open that it needs and
 	// before it reads the qube's first byte. Nil leaves it open (tests).
 	Confine func() error
+
+	// Patience is how long the agent may take to shake hands, and from the
+	// start of a message to its end; 0 is 30 seconds. One that is slower has
+	// its session ended with os.ErrDeadlineExceeded in the chain.
+	Patience time.Duration
+
+	// QueueLimit is the most bytes that wait for an agent that does not read;
+	// 0 is the protocol's limit.
+	QueueLimit int
 }
 
 const (
 	messageRoom = 64  // messages that wait for the loop
 	batch       = 256 // messages or events handled before the other side's turn
+
+	// patience is long enough for a qube on a busy machine. One that is paused
+	// within a message loses its windows until it runs again.
+	patience = 30 * time.Second
 )
 
 // Run serves the agent on channel until the agent ends the stream (nil), the
@@ -44,6 +56,7 @@ const (
 // region; the qube's windows are gone when it returns.
 func Run(ctx context.Context, cfg Config, channel net.Conn, region *os.File, log *slog.Logger) error {
 	defer channel.Close()
+	log = QuietLog(log)
 	c, err := x11.Dial(cfg.Display)
 	if err != nil {
 		closeRegion(region)
@@ -67,28 +80,46 @@ func Run(ctx context.Context, cfg Config, channel net.Conn, region *os.File, log
 	}
 	stop := context.AfterFunc(ctx, func() { channel.Close() })
 	defer stop()
-	version, err := wire.DaemonHandshake(channel, s.XConf())
+	wait := cmp.Or(cfg.Patience, patience)
+	version, err := shakeHands(channel, s.XConf(), wait)
 	if err != nil {
 		return either(ctx.Err(), err)
 	}
 	log.Debug("agent connected", "version", version)
-	queue := wire.NewQueue(channel, wire.QueueLimit)
+	queue := wire.NewQueue(channel, cmp.Or(cfg.QueueLimit, wire.QueueLimit))
 	defer queue.Close()
 	cfg.Windows.Name, cfg.Windows.Version = cfg.Screen.Name, version
+	done := make(chan struct{})
+	defer close(done)
 	loop := &loop{
 		c: c, screen: s, queue: queue,
 		session:  window.NewSession(cfg.Windows, s, buffers, queue, log),
 		messages: make(chan message, messageRoom),
+		budget:   newBucket(effortBurst, effortPerSecond, time.Now()),
+		painter:  newPainter(c, done),
+		told:     s.XConf(),
 	}
 	defer loop.session.Close()
-	done := make(chan struct{})
-	defer close(done)
-	go read(wire.NewReader(channel, wire.ToDaemon, version), loop.messages, done)
+	reader := wire.NewReader(channel, wire.ToDaemon, version)
+	reader.LimitPatience(channel, wait)
+	go read(reader, loop.messages, done)
 	err = loop.run()
 	if err != nil {
 		err = either(ctx.Err(), err)
 	}
 	return err
+}
+
+// shakeHands agrees with the agent on a version, within a time.
+func shakeHands(channel net.Conn, conf wire.XConf, wait time.Duration) (wire.Version, error) {
+	if err := channel.SetDeadline(time.Now().Add(wait)); err != nil {
+		return 0, fmt.Errorf("GUI handshake: %w", err)
+	}
+	version, err := wire.DaemonHandshake(channel, conf)
+	if err != nil {
+		return 0, err
+	}
+	return version, channel.SetDeadline(time.Time{})
 }
 
 func closeRegion(region *os.File) {
@@ -125,85 +156,6 @@ func read(r *wire.Reader, to chan<- message, done <-chan struct{}) {
 		}
 		if err != nil {
 			return
-		}
-	}
-}
-
-// loop is where the session's state lives: one goroutine.
-type loop struct {
-	c        *x11.Conn
-	screen   *display.Display
-	session  *window.Session
-	queue    *wire.Queue
-	messages chan message
-}
-
-func (l *loop) run() error {
-	for {
-		select {
-		case m := <-l.messages:
-			if err := l.fromAgent(m); err != nil {
-				return unlessGone(err)
-			}
-		case ev, ok := <-l.c.Events():
-			if err := l.fromDisplay(ev, ok); err != nil {
-				return err
-			}
-		case <-l.queue.Done():
-			return unlessGone(l.queue.Err())
-		}
-		if err := l.screen.Settle(l.session); err != nil {
-			return err
-		}
-		l.session.Flush()
-	}
-}
-
-// unlessGone turns the agent's leaving into a good end. It may leave with our
-// messages unread.
-func unlessGone(err error) error {
-	if err == io.EOF || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
-		return nil
-	}
-	return err
-}
-
-// fromAgent handles a message and those that wait behind it.
-func (l *loop) fromAgent(m message) error {
-	for n := 1; ; n++ {
-		if m.err != nil {
-			return m.err
-		}
-		if err := l.session.Handle(m.window, m.body); err != nil {
-			return err
-		}
-		if n == batch {
-			return nil
-		}
-		select {
-		case m = <-l.messages:
-		default:
-			return nil
-		}
-	}
-}
-
-// fromDisplay handles an event and those that wait behind it.
-func (l *loop) fromDisplay(ev x11.Event, ok bool) error {
-	for n := 1; ; n++ {
-		if !ok {
-			return fmt.Errorf("%w: %w", ErrDisplayLost, l.c.Err())
-		}
-		if err := l.screen.Dispatch(ev, l.session); err != nil {
-			return err
-		}
-		if n == batch {
-			return nil
-		}
-		select {
-		case ev, ok = <-l.c.Events():
-		default:
-			return nil
 		}
 	}
 }

@@ -67,8 +67,10 @@ func (s *Session) LocalExpose(id wire.WindowID, r Rect) {
 	}
 }
 
-// Flush paints what has changed since the last time.
-func (s *Session) Flush() {
+// Flush paints what has changed since the last time, and tells whether that
+// was anything.
+func (s *Session) Flush() bool {
+	before := s.painted
 	for _, id := range s.dirty {
 		w, ok := s.windows[id]
 		if !ok {
@@ -80,6 +82,7 @@ func (s *Session) Flush() {
 		w.damage = w.damage[:0]
 	}
 	s.dirty = s.dirty[:0]
+	return s.painted != before
 }
 
 // paint shows a rectangle of the window, as far as an image covers it: the
@@ -100,5 +103,6 @@ func (s *Session) paint(w *win, r Rect) {
 	if r.Empty() || src.Empty() {
 		return
 	}
+	s.painted++
 	s.display.Paint(w.id, b, src, src.X-dx, src.Y-dy)
 }

@@ -35,6 +35,7 @@ type Session struct {
 	dirty   []wire.WindowID // windows with damage, in the order of their first
 	warned  bool            // about the 90 % rule
 	effort  int             // see Effort
+	painted uint64          // rectangles
 }
 
 // win is one window.
@@ -354,6 +355,16 @@ func (s *Session) LocalConfigure(id wire.WindowID, l Geometry) error {
 	}
 	w.pending = id != wholeScreen
 	return s.sendConfigure(w)
+}
+
+// LocalBounds says that the screen has other bounds: what a window manager
+// does not place comes back into the work area.
+func (s *Session) LocalBounds() {
+	for _, w := range s.windows {
+		if w.override && (s.display.Bounds().force(w.geometry) != w.geometry || !s.mayOverride(w, true)) {
+			s.follow(w, w.geometry)
+		}
+	}
 }
 
 // LocalMap says that the window manager shows or hides a window. One that the

@@ -66,6 +66,11 @@ type (
 
 	// ClipboardReq asks for the agent's clipboard.
 	ClipboardReq struct{}
+
+	// Resize says that the daemon's screen has another size than XConf said:
+	// its window is 0, its numbers are as in XConf. Upstream's daemon no
+	// longer sends this type, and its agent skips it (§6).
+	Resize struct{ Width, Height uint32 }
 )
 
 // Windows, agent to daemon (spec/gui-protocol.md §7); Destroy, Map, Configure
@@ -173,6 +178,7 @@ func (KeymapNotify) Type() Type  { return TypeKeymapNotify }
 func (Close) Type() Type         { return TypeClose }
 func (WindowDumpAck) Type() Type { return TypeWindowDumpAck }
 func (ClipboardReq) Type() Type  { return TypeClipboardReq }
+func (Resize) Type() Type        { return TypeResize }
 func (Create) Type() Type        { return TypeCreate }
 func (Destroy) Type() Type       { return TypeDestroy }
 func (Map) Type() Type           { return TypeMap }
@@ -197,6 +203,7 @@ func (m KeymapNotify) appendBody(b []byte) []byte  { return append(b, m.Keys[:].
 func (m Close) appendBody(b []byte) []byte         { return b }
 func (m WindowDumpAck) appendBody(b []byte) []byte { return b }
 func (m ClipboardReq) appendBody(b []byte) []byte  { return b }
+func (m Resize) appendBody(b []byte) []byte        { return appendFixed(b, m) }
 func (m Create) appendBody(b []byte) []byte        { return appendFixed(b, m) }
 func (m Destroy) appendBody(b []byte) []byte       { return b }
 func (m Map) appendBody(b []byte) []byte           { return appendFixed(b, m) }
@@ -261,6 +268,8 @@ func Parse(t Type, dir Direction, body []byte) (Message, error) {
 		return parseFixed[WindowDumpAck](body)
 	case TypeClipboardReq:
 		return parseFixed[ClipboardReq](body)
+	case TypeResize:
+		return parseFixed[Resize](body)
 	case TypeCreate:
 		return parseFixed[Create](body)
 	case TypeDestroy:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Direction is the way that a message travels.
@@ -25,7 +26,7 @@ func (d Direction) String() string {
 }
 
 // Travels tells whether messages of type t travel in direction dir. The
-// deprecated MFNDUMP, RESIZE and EXECUTE travel nowhere.
+// deprecated MFNDUMP and EXECUTE travel nowhere.
 func (t Type) Travels(dir Direction) bool {
 	switch t {
 	case TypeDestroy, TypeMap, TypeConfigure, TypeClipboardData, TypeWindowFlags:
@@ -34,7 +35,7 @@ func (t Type) Travels(dir Direction) bool {
 		TypeWMClass, TypeWindowDump, TypeCursor:
 		return dir == ToDaemon
 	case TypeKeyPress, TypeButton, TypeMotion, TypeCrossing, TypeFocus, TypeClose,
-		TypeClipboardReq, TypeKeymapNotify, TypeWindowDumpAck:
+		TypeClipboardReq, TypeKeymapNotify, TypeWindowDumpAck, TypeResize:
 		return dir == ToAgent
 	}
 	return false
@@ -47,7 +48,7 @@ func (t Type) fixedLen() (n uint32, fixed bool) {
 		return 0, true
 	case TypeCursor:
 		return 4, true
-	case TypeMap, TypeWindowFlags:
+	case TypeMap, TypeWindowFlags, TypeResize:
 		return 8, true
 	case TypeFocus:
 		return 12, true
@@ -80,7 +81,19 @@ type Reader struct {
 	dir     Direction
 	version Version
 	body    []byte
+
+	patience time.Duration
+	deadline Deadliner // nil: patience has no end
+	armed    bool      // a deadline is set
 }
+
+// Deadliner is the part of a net.Conn that ends reads which take too long.
+type Deadliner interface{ SetReadDeadline(time.Time) error }
+
+// LimitPatience makes Next fail, with os.ErrDeadlineExceeded in the chain, when
+// a message has begun to arrive and the rest of it does not within d. Silence
+// between messages may last. conn is what the Reader reads from.
+func (r *Reader) LimitPatience(conn Deadliner, d time.Duration) { r.deadline, r.patience = conn, d }
 
 // NewReader returns a reader of messages that travel in direction dir, of a
 // session at the negotiated version. It reads ahead: nobody else may read r.
@@ -91,15 +104,14 @@ func NewReader(r io.Reader, dir Direction, version Version) *Reader {
 // Next returns the next message. A clean end between two messages is io.EOF.
 func (r *Reader) Next() (WindowID, Message, error) {
 	for {
-		var head [HeaderSize]byte
-		if _, err := io.ReadFull(r.r, head[:]); err != nil {
-			if errors.Is(err, io.ErrUnexpectedEOF) {
-				err = fmt.Errorf("the stream ends within a header: %w", err)
-			}
+		h, err := r.header()
+		if err != nil {
 			return 0, nil, err
 		}
-		h := ParseHeader(head)
 		if !h.Type.Travels(r.dir) && r.dir == ToAgent {
+			if err := r.expect(int(min(h.Len, 1<<16))); err != nil {
+				return 0, nil, err
+			}
 			if _, err := io.CopyN(io.Discard, r.r, int64(h.Len)); err != nil {
 				return 0, nil, cut(h, err)
 			}
@@ -118,6 +130,38 @@ func (r *Reader) Next() (WindowID, Message, error) {
 		}
 		return h.Window, m, nil
 	}
+}
+
+// header waits for a message, as long as it takes, and reads its header.
+func (r *Reader) header() (Header, error) {
+	if r.armed {
+		r.armed = false
+		if err := r.deadline.SetReadDeadline(time.Time{}); err != nil {
+			return Header{}, err
+		}
+	}
+	if _, err := r.r.Peek(1); err != nil {
+		return Header{}, err
+	}
+	if err := r.expect(HeaderSize); err != nil {
+		return Header{}, err
+	}
+	var head [HeaderSize]byte
+	if _, err := io.ReadFull(r.r, head[:]); err != nil {
+		return Header{}, fmt.Errorf("the stream ends within a header: %w", err)
+	}
+	return ParseHeader(head), nil
+}
+
+// expect sets the deadline for the next n bytes unless they are here already.
+// A message's later parts renew it, so that it bounds the wait for each part;
+// parts are few and bounded.
+func (r *Reader) expect(n int) error {
+	if r.deadline == nil || r.r.Buffered() >= n {
+		return nil
+	}
+	r.armed = true
+	return r.deadline.SetReadDeadline(time.Now().Add(r.patience))
 }
 
 // bodyLen decides how many bytes to read, before any is read. Before version
@@ -169,6 +213,9 @@ func (r *Reader) readBody(h Header, n uint32) error {
 }
 
 func (r *Reader) fill(h Header, b []byte) error {
+	if err := r.expect(len(b)); err != nil {
+		return err
+	}
 	if _, err := io.ReadFull(r.r, b); err != nil {
 		return cut(h, err)
 	}

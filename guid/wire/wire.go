@@ -25,7 +25,7 @@ const (
 	TypeMotion        Type = 126
 	TypeCrossing      Type = 127
 	TypeFocus         Type = 128
-	TypeResize        Type = 129 // obsolete
+	TypeResize        Type = 129 // upstream: obsolete
 	TypeCreate        Type = 130
 	TypeDestroy       Type = 131
 	TypeMap           Type = 132

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestVectorsOfTheSpecBothWays(t *testing.T) {
 // every lists one message of each kind, by the directions in which it travels.
 var every = []Message{
 	KeyPress{2, 1, -2, 3, 4}, Button{4, 1, 2, 3, 1}, Motion{1, 2, 3, 0}, Crossing{7, 1, 2, 3, 0, 1, 1},
-	Focus{9, 0, 3}, Close{}, ClipboardReq{}, KeymapNotify{Keys: [32]byte{3: 8}}, WindowDumpAck{},
+	Focus{9, 0, 3}, Close{}, Resize{1920, 1080}, ClipboardReq{}, KeymapNotify{Keys: [32]byte{3: 8}}, WindowDumpAck{},
 	Create{1, 2, 3, 4, 5, 6}, Destroy{}, Map{1, 0}, Unmap{}, Configure{-1, -2, 3, 4, 0}, ShmImage{1, 2, 3, 4},
 	WMName{Text: [128]byte{'h', 'i'}}, WMClass{Class: [64]byte{'c'}, Name: [64]byte{'n'}},
 	WindowHints{Flags: HintPMinSize, MinWidth: 7, BaseHeight: 9}, WindowFlags{1, 2}, Dock{}, Cursor{0x102},
@@ -172,6 +173,35 @@ func TestCutStreams(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("%d bytes: error %v, want %v", n, err, want)
 		}
+	}
+}
+
+// A message that stops within is given up, silence between messages is not.
+func TestPatienceEndsWithinAMessage(t *testing.T) {
+	daemon, agent := net.Pipe()
+	defer daemon.Close()
+	defer agent.Close()
+	r := NewReader(daemon, ToDaemon, Current)
+	r.LimitPatience(daemon, 50*time.Millisecond)
+	whole := Append(nil, 1, Create{Width: 1, Height: 1})
+	for _, cut := range []int{1, HeaderSize - 1, HeaderSize, len(whole) - 1} {
+		go func() {
+			agent.Write(whole)
+			time.Sleep(100 * time.Millisecond) // longer than the patience
+			agent.Write(whole)
+			agent.Write(whole[:cut])
+		}()
+		for i := range 2 {
+			if _, _, err := r.Next(); err != nil {
+				t.Fatalf("whole message %d: %v", i, err)
+			}
+		}
+		if _, _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%d of %d bytes and silence: %v", cut, len(whole), err)
+		}
+		r = NewReader(daemon, ToDaemon, Current)
+		r.LimitPatience(daemon, 50*time.Millisecond)
+		daemon.SetReadDeadline(time.Time{})
 	}
 }
 
@@ -286,6 +316,26 @@ func TestQueueKeepsOrderAndDrainsAtClose(t *testing.T) {
 	if err := q.Send(1, Destroy{}); err == nil {
 		t.Error("a closed queue took a message")
 	}
+}
+
+func FuzzHandshake(f *testing.F) {
+	f.Add([]byte{8, 0, 1, 0}, true)
+	f.Add([]byte{3, 0, 1, 0}, true)
+	f.Add(append([]byte{8, 0, 1, 0}, make([]byte, 16)...), false)
+	f.Fuzz(func(t *testing.T, in []byte, daemon bool) {
+		p := &pipe{Reader: bytes.NewReader(in)}
+		if daemon {
+			v, err := DaemonHandshake(p, NewXConf(800, 600, 24))
+			if err == nil && (v.Major() != 1 || v > Current || p.Len() < 16) {
+				t.Fatalf("version %v with %d bytes of answer", v, p.Len())
+			}
+			return
+		}
+		v, _, err := AgentHandshake(p)
+		if err == nil && (v < version1_4 || v > Current) {
+			t.Fatalf("version %v", v)
+		}
+	})
 }
 
 func FuzzReader(f *testing.F) {
