@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -283,7 +284,7 @@ func (c *Core) Remove(id qube.UUID) (uint64, error) {
 			}
 			rec, volumes = q.e.rec, q
 			t.events = append(t.events, Event{Name: "domain-pre-delete", Args: []Arg{{"vm", string(q.Name())}}, Qube: id})
-			if broken := q.e.broken != ""; !broken {
+			if !q.e.damaged {
 				// From here on a crash ends in its removal.
 				rec.Pending = store.Removing
 				if err := c.cfg.Store.Save(rec); err != nil {
@@ -298,7 +299,7 @@ func (c *Core) Remove(id qube.UUID) (uint64, error) {
 		if err != nil {
 			return err
 		}
-		verr := c.removeVolumes(context.WithoutCancel(ctx), volumes)
+		verr := errors.Join(c.removeVolumes(context.WithoutCancel(ctx), volumes), c.forget(ctx, rec.UUID))
 		if verr != nil {
 			c.log.Error("remove volumes", "qube", string(rec.Name), "error", verr)
 		}

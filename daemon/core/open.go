@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"cubicle/daemon/engine"
 	"cubicle/daemon/qrexec/control"
@@ -54,7 +55,11 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		}
 		v.facts["default_engine"] = cfg.DefaultEngine
 	}
-	halfDone, err := c.load(v)
+	known, err := c.loadFacts()
+	if err != nil {
+		return nil, fmt.Errorf("load the facts about running qubes: %w", err)
+	}
+	halfDone, err := c.load(v, known)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +67,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 
 	// Agents and engines may speak before all runs are known; they are
 	// followed after that, so that nothing is missed.
-	if err := c.adopt(ctx); err != nil {
+	if err := c.adopt(ctx, known); err != nil {
 		return nil, err
 	}
 	for _, rec := range halfDone {
@@ -75,6 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 	}
 	c.spawn(c.followAgents)
 	c.spawn(c.pollStats)
+	c.spawn(c.followBroken)
 	for _, q := range v.Qubes() {
 		c.spawn(func() { c.measure(c.life, q.UUID()) })
 	}
@@ -83,7 +89,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 
 // load fills a View from the store and returns the qubes whose creation or
 // removal was interrupted.
-func (c *Core) load(v *View) (halfDone []store.Record, err error) {
+func (c *Core) load(v *View, known map[qube.UUID]facts) (halfDone []store.Record, err error) {
 	system, records, broken, err := c.cfg.Store.Load()
 	if err != nil {
 		return nil, err
@@ -113,17 +119,17 @@ func (c *Core) load(v *View) (halfDone []store.Record, err error) {
 			continue
 		}
 		rec := store.Record{Name: b.Name, UUID: qube.NewUUID(), Class: b.Class}.Clone()
-		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: b.Err.Error()}
+		for id, f := range known {
+			if _, taken := v.qubes[id]; f.Name == b.Name && !taken {
+				rec.UUID = id // it may run on all the same
+			}
+		}
+		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: b.Err.Error(), damaged: true}
 		v.qubes[rec.UUID], v.names[rec.Name] = e, e
 	}
 	for _, e := range v.qubes {
-		q := Qube{v, e}
-		if e.broken != "" || e.rec.Class != qube.AppVM {
-			continue
-		}
-		t, ok := v.Named(q.TemplateName())
-		if !ok || t.Class() != qube.TemplateVM || t.e.broken != "" {
-			e.state, e.broken = qube.NA, fmt.Sprintf(noTemplate+"%q does not exist or is broken", q.TemplateName())
+		if why := (Qube{v, e}).missesTemplate(); e.broken == "" && why != "" {
+			e.state, e.broken = qube.NA, why
 		}
 	}
 	return halfDone, nil
@@ -131,12 +137,9 @@ func (c *Core) load(v *View) (halfDone []store.Record, err error) {
 
 // adopt finds the machines that run already and frees what is left of those
 // that do not.
-func (c *Core) adopt(ctx context.Context) error {
-	known, err := c.loadFacts()
-	if err != nil {
-		return fmt.Errorf("load the facts about running qubes: %w", err)
-	}
+func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 	states := map[qube.UUID]engine.MachineState{}
+	orderly := map[qube.UUID]bool{} // ended by themselves while nobody looked
 	for _, e := range c.cfg.Engines {
 		found, err := e.Running(ctx)
 		if err != nil {
@@ -146,10 +149,14 @@ func (c *Core) adopt(ctx context.Context) error {
 			id := qube.UUID(m.UUID)
 			f, ok := known[id]
 			if _, exists := c.View().Lookup(id); !ok || !exists || f.Engine != e.Name() {
-				c.log.Warn("a machine of no qube runs; it is ended", "engine", e.Name(), "uuid", m.UUID)
-				if err := errors.Join(e.Kill(ctx, m.UUID), e.Release(ctx, m.UUID)); err != nil {
+				c.log.Warn("a machine of no qube is ended", "engine", e.Name(), "uuid", m.UUID)
+				if err := endStray(ctx, e, m); err != nil {
 					c.log.Error("end a stray machine", "uuid", m.UUID, "error", err)
 				}
+				continue
+			}
+			if m.State == engine.Absent {
+				orderly[id] = m.Reason == engine.Stopped
 				continue
 			}
 			states[id] = m.State
@@ -157,12 +164,23 @@ func (c *Core) adopt(ctx context.Context) error {
 			c.runs[id].told = make(chan struct{})
 		}
 	}
+	// What shall be kept of those that ended is committed below: until then
+	// it counts as in use.
 	running := map[string][]storage.VID{}
-	for id := range states {
-		for _, v := range known[id].Volumes {
-			running[v.Pool] = append(running[v.Pool], v.Spec.VID)
+	var commits []startedImage
+	for id, f := range known {
+		_, runs := states[id]
+		for _, v := range f.Volumes {
+			keep := !runs && v.kept(orderly[id])
+			if runs || keep {
+				running[v.Pool] = append(running[v.Pool], v.Spec.VID)
+			}
+			if keep {
+				commits = append(commits, v)
+			}
 		}
 	}
+	var ended []facts
 	for id, f := range known {
 		if _, ok := states[id]; ok {
 			c.lastDom = max(c.lastDom, f.Domain)
@@ -174,14 +192,29 @@ func (c *Core) adopt(ctx context.Context) error {
 				c.log.Error("release a machine that ended", "uuid", string(id), "error", err)
 			}
 		}
-		if err := errors.Join(os.RemoveAll(c.linkDir(f.Domain)), c.dropFacts(id)); err != nil {
-			c.log.Error("forget a machine that ended", "uuid", string(id), "error", err)
-		}
+		ended = append(ended, f)
 	}
 	for _, p := range c.cfg.Pools {
 		if err := p.Recover(ctx, running[p.Name()]); err != nil {
 			return fmt.Errorf("recover pool %s: %w", p.Name(), err)
 		}
+	}
+	for _, v := range commits {
+		p, err := c.pool(v.Pool)
+		if err == nil {
+			err = p.Stop(ctx, v.Spec, true)
+		}
+		if err != nil {
+			c.log.Error("commit a volume of a machine that ended", "volume", string(v.Spec.VID), "error", err)
+		}
+	}
+	for _, f := range ended {
+		if err := c.dropFacts(f.UUID); err != nil {
+			c.log.Error("forget a machine that ended", "uuid", string(f.UUID), "error", err)
+		}
+	}
+	if err := c.clearLinks(); err != nil {
+		c.log.Error("clear away links of qubes that ended", "error", err)
 	}
 	for id, state := range states {
 		r := c.runs[id]
@@ -193,6 +226,39 @@ func (c *Core) adopt(ctx context.Context) error {
 			}
 		})
 		c.spawn(func() { c.reannounce(id, r) })
+	}
+	return nil
+}
+
+// endStray ends a machine that belongs to no qube.
+func endStray(ctx context.Context, e engine.Engine, m engine.Found) error {
+	var err error
+	if m.State != engine.Absent {
+		err = e.Kill(ctx, m.UUID)
+	}
+	return errors.Join(err, e.Release(ctx, m.UUID), e.Forget(ctx, m.UUID))
+}
+
+// clearLinks removes the link folders of all but the running qubes.
+func (c *Core) clearLinks() error {
+	entries, err := os.ReadDir(c.cfg.Links)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, r := range c.runs {
+		used[filepath.Base(c.linkDir(r.facts.Domain))] = true
+	}
+	for _, e := range entries {
+		if _, err := strconv.ParseUint(e.Name(), 10, 16); err != nil || used[e.Name()] {
+			continue // not ours, or in use
+		}
+		if err := os.RemoveAll(filepath.Join(c.cfg.Links, e.Name())); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -270,7 +336,19 @@ func (c *Core) removeRemains(ctx context.Context, rec store.Record) error {
 	if err := c.removeVolumes(ctx, q); err != nil {
 		return err
 	}
+	if err := c.forget(ctx, rec.UUID); err != nil {
+		return err
+	}
 	return c.cfg.Store.Remove(rec.Class, rec.Name)
+}
+
+// forget gives back what the engines keep for a qube that is being removed.
+func (c *Core) forget(ctx context.Context, id qube.UUID) error {
+	var errs []error
+	for _, e := range c.cfg.Engines {
+		errs = append(errs, e.Forget(ctx, string(id)))
+	}
+	return errors.Join(errs...)
 }
 
 // Autostart starts the qubes that shall start with the system. The session
@@ -285,9 +363,6 @@ func (c *Core) Autostart(session string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("autostart: %w", err)
 	}
-	if err := os.WriteFile(marker, []byte(session), 0o600); err != nil {
-		return fmt.Errorf("autostart: %w", err)
-	}
 	for _, q := range c.View().Qubes() {
 		if q.Property("autostart") != "True" || !q.isDown() {
 			continue
@@ -295,6 +370,9 @@ func (c *Core) Autostart(session string) error {
 		if _, err := c.Start(q.UUID()); err != nil {
 			c.log.Error("autostart", "qube", string(q.Name()), "error", err)
 		}
+	}
+	if err := os.WriteFile(marker, []byte(session), 0o600); err != nil {
+		return fmt.Errorf("autostart: %w", err)
 	}
 	return nil
 }

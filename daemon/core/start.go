@@ -46,6 +46,7 @@ type run struct {
 // kept in Config.Runs.
 type facts struct {
 	UUID    qube.UUID      `json:"uuid"`
+	Name    qube.Name      `json:"name"` // tells which qube it is when its file is damaged
 	Domain  vchan.Domain   `json:"domain"`
 	Engine  string         `json:"engine"`
 	Started time.Time      `json:"started"`
@@ -179,7 +180,7 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 		t.emit(e, "domain-pre-start")
 	})
 	say(0.05, "preparing its volumes")
-	f := facts{UUID: id, Engine: eng.Name(), Started: c.clock.Now()}
+	f := facts{UUID: id, Name: name, Engine: eng.Name(), Started: c.clock.Now()}
 	images, err := c.startVolumes(ctx, q, &f, undo)
 	if err != nil {
 		return err
@@ -392,6 +393,9 @@ func (c *Core) factsPath(id qube.UUID) string {
 	return filepath.Join(c.cfg.Runs, string(id)+".json")
 }
 
+// halfFacts ends the name of a file of facts that is being written.
+const halfFacts = ".new"
+
 func (c *Core) saveFacts(f facts) error {
 	raw, err := json.Marshal(f)
 	if err != nil {
@@ -399,11 +403,15 @@ func (c *Core) saveFacts(f facts) error {
 	}
 	// The folder does not survive a reboot and neither does the machine, so
 	// that the rename alone is enough.
-	tmp := c.factsPath(f.UUID) + ".new"
-	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
-		return err
+	tmp := c.factsPath(f.UUID) + halfFacts
+	err = os.WriteFile(tmp, raw, 0o600)
+	if err == nil {
+		err = os.Rename(tmp, c.factsPath(f.UUID))
 	}
-	return os.Rename(tmp, c.factsPath(f.UUID))
+	if err != nil {
+		os.Remove(tmp)
+	}
+	return err
 }
 
 func (c *Core) dropFacts(id qube.UUID) error {
@@ -423,6 +431,11 @@ func (c *Core) loadFacts() (map[qube.UUID]facts, error) {
 	}
 	all := map[qube.UUID]facts{}
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), halfFacts) {
+			if err := os.Remove(filepath.Join(c.cfg.Runs, e.Name())); err != nil {
+				return nil, err
+			}
+		}
 		id, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok {
 			continue

@@ -102,7 +102,7 @@ func (c *Core) ended(id qube.UUID, r *run) {
 		if e == nil {
 			return
 		}
-		e.state, e.xid, e.engine, e.started = qube.Halted, -1, "", time.Time{}
+		e.state, e.xid, e.engine, e.started = e.rest(), -1, "", time.Time{}
 		e.memory, e.cpu, e.outdated = 0, 0, false
 		if trouble != nil {
 			e.ended = trouble.Error()
@@ -114,6 +114,19 @@ func (c *Core) ended(id qube.UUID, r *run) {
 	})
 	close(r.done)
 	c.measureFamily(id)
+}
+
+// rest is the state of a qube that is down.
+func (e *entry) rest() qube.State {
+	if e.broken != "" {
+		return qube.NA
+	}
+	return qube.Halted
+}
+
+// kept tells whether what a run wrote to the image stays.
+func (i startedImage) kept(orderly bool) bool {
+	return i.Spec.SaveOnStop && (orderly || i.Always)
 }
 
 // free gives back all that a run of a machine took: first the machine's hold
@@ -130,7 +143,7 @@ func (c *Core) free(ctx context.Context, r *run, orderly bool) error {
 	for _, v := range r.facts.Volumes {
 		p, err := c.pool(v.Pool)
 		if err == nil {
-			err = p.Stop(ctx, v.Spec, v.Spec.SaveOnStop && (orderly || v.Always))
+			err = p.Stop(ctx, v.Spec, v.kept(orderly))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("stop volume %s: %w", v.Spec.VID, err))

@@ -38,6 +38,7 @@ type entry struct {
 	engine   string
 	started  time.Time // zero when off
 	broken   string    // why its files cannot be used
+	damaged  bool      // its own file is what cannot be used
 	ended    string    // why the last run ended, if not as asked
 	memory   int64     // bytes in use
 	cpu      float64   // percent of one core

@@ -156,8 +156,14 @@ type Engine interface {
 	Stats(ctx context.Context, uuid string) (Stats, error)
 
 	// Running finds the machines of this root that run, also those that an
-	// earlier process of ours started, and follows them from then on.
+	// earlier process of ours started, and follows them from then on. It
+	// tells as well which of that process's machines ended while nobody
+	// looked (Absent): Release frees what is left of them.
 	Running(ctx context.Context) ([]Found, error)
+
+	// Forget gives back what a machine keeps from run to run, such as its
+	// user ids. The machine is released, and will not be prepared again.
+	Forget(ctx context.Context, uuid string) error
 
 	// Events delivers every change of a machine's state, in order, to one
 	// reader, until Close. The engine never drops one.
@@ -172,4 +178,5 @@ type Found struct {
 	UUID   string
 	Domain vchan.Domain
 	State  MachineState
+	Reason Reason // when State is Absent: Stopped, or Crashed for every other end
 }

@@ -145,10 +145,13 @@ func (s *Store) Load() (System, []Record, []Broken, error) {
 			if err != nil || !e.IsDir() {
 				continue // not ours
 			}
-			r, err := s.load(class, name)
+			s.sweep(class, name)
+			r, err := s.LoadQube(class, name)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
-				// A folder with volumes only, such as one that is being made.
+				// A folder with volumes only. One that was just made, or was
+				// to be removed, has nothing in it.
+				os.Remove(s.path(class, name))
 			case err != nil:
 				broken = append(broken, Broken{name, class, err})
 			default:
@@ -159,7 +162,19 @@ func (s *Store) Load() (System, []Record, []Broken, error) {
 	return system, records, broken, nil
 }
 
-func (s *Store) load(class qube.Class, name qube.Name) (Record, error) {
+// sweep removes what interrupted writes left with a qube.
+func (s *Store) sweep(class qube.Class, name qube.Name) {
+	for _, file := range []string{qubeFile, notesFile} {
+		// The pattern is well-formed: names have no special characters.
+		half, _ := filepath.Glob(s.path(class, name, "."+file+".*"))
+		for _, path := range half {
+			os.Remove(path)
+		}
+	}
+}
+
+// LoadQube reads one qube's file; fs.ErrNotExist when it has none.
+func (s *Store) LoadQube(class qube.Class, name qube.Name) (Record, error) {
 	raw, err := read(s.path(class, name, qubeFile))
 	if err != nil {
 		return Record{}, err
@@ -348,9 +363,25 @@ func (s *Store) Save(r Record) error {
 	return nil
 }
 
-// Remove deletes a qube's folder; its volumes must be gone already.
+// Remove deletes a qube's folder; its volumes must be gone already. The qube's
+// file goes last, so that a removal that is interrupted can be finished.
 func (s *Store) Remove(c qube.Class, n qube.Name) error {
 	dir := s.path(c, n)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", n, err)
+	}
+	for _, e := range entries {
+		if e.Name() == qubeFile {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove %s: %w", n, err)
+		}
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", n, err)
 	}

@@ -75,7 +75,7 @@ func TestUnknownKeysSurviveAChange(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.load(qube.AppVM, "work")
+	got, err := s.LoadQube(qube.AppVM, "work")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestAnInterruptedWriteLeavesTheOldText(t *testing.T) {
 		if err := os.WriteFile(s.path(qube.AppVM, "work", ".qube.toml.123"), whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.load(qube.AppVM, "work")
+		got, err := s.LoadQube(qube.AppVM, "work")
 		if err != nil || got.QID != r.QID {
 			t.Fatalf("after %d bytes: %v", cut, err)
 		}

@@ -46,6 +46,7 @@ type World struct {
 type machine struct {
 	domain vchan.Domain
 	state  engine.MachineState
+	end    engine.Reason // of its last run
 }
 
 type volume struct {
@@ -293,7 +294,7 @@ func (e *Engine) stop(uuid string, r engine.Reason) error {
 	if r == engine.Stopped && e.w.Deaf {
 		return nil
 	}
-	m.state = engine.Absent
+	m.state, m.end = engine.Absent, r
 	e.events <- engine.Event{UUID: uuid, State: engine.Absent, Reason: r}
 	return nil
 }
@@ -335,9 +336,20 @@ func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 	for id, m := range e.w.machines {
 		if m.state != engine.Absent {
 			found = append(found, engine.Found{UUID: id, Domain: m.domain, State: m.state})
+		} else if m.end != "" {
+			found = append(found, engine.Found{UUID: id, State: engine.Absent, Reason: m.end})
 		}
 	}
 	return found, nil
+}
+
+func (e *Engine) Forget(_ context.Context, uuid string) error {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	if e.w.machines[uuid] != nil {
+		e.w.breach("forgotten before it is released: %s", uuid)
+	}
+	return nil
 }
 
 func (e *Engine) Events() <-chan engine.Event { return e.events }

@@ -349,6 +349,12 @@ func testEndedUnseen(t *testing.T, w *world) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(found) == 1 && found[0].State == engine.Absent {
+			if found[0].Reason != engine.Stopped {
+				t.Errorf("it ended: %s", found[0].Reason)
+			}
+			break
+		}
 		if len(found) == 0 {
 			break
 		}

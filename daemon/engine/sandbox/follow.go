@@ -224,8 +224,8 @@ func (e *Engine) Stats(_ context.Context, uuid string) (engine.Stats, error) {
 	return s, nil
 }
 
-// Running finds the machines that run in this root under this engine, and
-// clears away what is left of those that ended while nobody looked.
+// Running finds the machines in this root of this engine: those that run, and
+// those that ended while nobody looked.
 func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 	entries, err := os.ReadDir(e.options.Root.Machines())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -245,25 +245,28 @@ func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 		}
 		if ok {
 			found = append(found, f)
-			continue
-		}
-		if err := e.clearEnded(entry.Name()); err != nil {
-			e.log.Warn("a machine that ended cannot be cleared away", "uuid", entry.Name(), "error", err)
+		} else if reason, ended := e.endedUnseen(entry.Name()); ended {
+			found = append(found, engine.Found{UUID: entry.Name(), State: engine.Absent, Reason: reason})
 		}
 	}
 	return found, nil
 }
 
-// clearEnded removes what is left of a machine of ours that neither runs nor
-// is prepared.
-func (e *Engine) clearEnded(uuid string) error {
+// endedUnseen tells whether a machine of ours that nobody follows is there
+// without running, and how it ended.
+func (e *Engine) endedUnseen(uuid string) (engine.Reason, bool) {
 	e.mu.Lock()
 	known := e.machines[uuid] != nil
 	e.mu.Unlock()
-	if r, err := e.readRecord(uuid); known || err != nil || r.Engine != e.options.Runtime {
-		return nil // known, just going, or another engine's
+	r, err := e.readRecord(uuid)
+	if known || err != nil || r.Engine != e.options.Runtime {
+		return "", false // followed, just going, or another engine's
 	}
-	return e.clearLeftovers(uuid)
+	status, err := readStatus(filepath.Join(e.dir(uuid), fileStatus))
+	if err == nil && r.Init != nil && (status == 0 || status == 128+int(unix.SIGTERM)) {
+		return engine.Stopped, true
+	}
+	return engine.Crashed, true
 }
 
 // find takes up a machine that an earlier process started.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cubicle/daemon/engine"
 	"cubicle/daemon/vchan"
 )
@@ -56,18 +58,23 @@ type record struct {
 	Memory int64        `json:"memory"` // bytes
 	Loops  []loopDevice `json:"loops"`
 	Below  *loopDevice  `json:"below,omitempty"` // of the image shared with other machines
-	// Set by Start.
+	// Supervisor is set before it begins, Init when the machine runs: one
+	// without the other is a start that was interrupted.
 	Supervisor *identity `json:"supervisor,omitempty"`
 	Init       *identity `json:"init,omitempty"`
 }
 
-func (e *Engine) writeRecord(m *machine) error {
+// writeRecord writes down a machine with what runs of it, or nil.
+func (e *Engine) writeRecord(m *machine, super, first *process) error {
 	r := record{Engine: e.options.Runtime, UUID: m.uuid, Name: m.name, Domain: m.domain, Memory: m.limit}
 	if m.tree != nil {
 		r.Loops, r.Below = m.tree.loops, m.tree.below
 	}
-	if m.super != nil && m.init != nil {
-		r.Supervisor, r.Init = &m.super.identity, &m.init.identity
+	if super != nil {
+		r.Supervisor = &super.identity
+	}
+	if first != nil {
+		r.Init = &first.identity
 	}
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -160,7 +167,7 @@ func (e *Engine) prepare(ctx context.Context, m engine.Machine) (err error) {
 	if err := e.writeBundle(m, p.tree, ids, p.group.path()); err != nil {
 		return err
 	}
-	if err := e.writeRecord(p); err != nil {
+	if err := e.writeRecord(p, nil, nil); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -184,7 +191,8 @@ func (e *Engine) reserve(m engine.Machine) error {
 }
 
 // clearLeftovers releases what an earlier process prepared and did not
-// release. A machine that still runs is an error.
+// release, and ends a start that it did not finish. A machine that still runs
+// is an error.
 func (e *Engine) clearLeftovers(uuid string) error {
 	if _, err := os.Lstat(e.dir(uuid)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -195,11 +203,35 @@ func (e *Engine) clearLeftovers(uuid string) error {
 	}
 	if r.Supervisor != nil {
 		if p, err := r.Supervisor.open(); err == nil {
-			p.close()
-			return engine.ErrRunning
+			defer p.close()
+			if r.Init != nil {
+				return engine.ErrRunning
+			}
+			if err := endSupervisor(p, uuid); err != nil {
+				return err
+			}
 		}
 	}
 	return e.clear(uuid, r.Loops)
+}
+
+// endSupervisor ends a supervisor that nobody follows, with all that it has
+// started so far.
+func endSupervisor(super *process, uuid string) error {
+	controllers, err := findControllers()
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(killLimit); time.Now().Before(deadline); {
+		// The runtime may just be between its process group and the
+		// machine's control group: try again until nothing is in either.
+		_ = unix.Kill(-super.PID, unix.SIGKILL)
+		killAll(group{controllers: controllers, uuid: uuid})
+		if super.wait(10*time.Millisecond) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("its supervisor, process %d, does not end", super.PID)
 }
 
 // clear removes what no process needs any longer.
@@ -240,4 +272,15 @@ func (e *Engine) release(_ context.Context, uuid string) error {
 		err = e.dropTree(m.tree)
 	}
 	return errors.Join(err, m.group.remove(5*time.Second), os.RemoveAll(e.dir(uuid)))
+}
+
+// Forget gives the qube's user ids back.
+func (e *Engine) Forget(_ context.Context, uuid string) error {
+	e.mu.Lock()
+	known := e.machines[uuid] != nil
+	e.mu.Unlock()
+	if known {
+		return fail("forget", uuid, engine.ErrRunning)
+	}
+	return fail("forget", uuid, e.ranges.Forget(e.options.Root, uuid))
 }

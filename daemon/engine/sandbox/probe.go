@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/engine"
 	"cubicle/daemon/paths"
@@ -37,18 +40,14 @@ func (e *Engine) probe(ctx context.Context) (err error) {
 	if err := os.MkdirAll(e.options.Root.Run(), 0o755); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(e.options.Root.Run(), "probe-")
+	held, err := e.probeFolder()
 	if err != nil {
 		return err
 	}
+	defer held.Close()
+	dir := held.Name()
 	defer os.RemoveAll(dir)
-	root, err := paths.New(dir)
-	if err != nil {
-		return err
-	}
-	options := e.options
-	options.Root, options.Command = root, nil
-	trial, err := New(options)
+	trial, err := e.trial(dir)
 	if err != nil {
 		return err
 	}
@@ -78,11 +77,112 @@ func (e *Engine) probe(ctx context.Context) (err error) {
 	if err := trial.Prepare(ctx, m); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, trial.Release(context.WithoutCancel(ctx), m.UUID)) }()
+	defer func() {
+		ctx := context.WithoutCancel(ctx)
+		err = errors.Join(err, trial.Release(ctx, m.UUID), trial.Forget(ctx, m.UUID))
+	}()
 	if err := trial.Start(ctx, m.UUID); err != nil {
 		return err
 	}
 	return trial.Kill(ctx, m.UUID)
+}
+
+// trial is an engine like e for the machines of a probe in folder dir.
+func (e *Engine) trial(dir string) (*Engine, error) {
+	root, err := paths.New(dir)
+	if err != nil {
+		return nil, err
+	}
+	options := e.options
+	options.Root, options.Command = root, nil
+	return New(options)
+}
+
+// probeFolder makes a folder for one probe and clears away what killed ones
+// left. A folder is in use as long as somebody holds the lock on it, as the
+// caller does with what this returns.
+func (e *Engine) probeFolder() (held *os.File, err error) {
+	run, err := os.Open(e.options.Root.Run())
+	if err != nil {
+		return nil, err
+	}
+	defer run.Close()
+	// Nobody may take a folder that has no lock yet for an abandoned one.
+	if err := unix.Flock(int(run.Fd()), unix.LOCK_EX); err != nil {
+		return nil, err
+	}
+	old, err := filepath.Glob(filepath.Join(run.Name(), "probe-*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range old {
+		if err := e.clearProbe(dir); err != nil {
+			e.log.Warn("what a killed probe left cannot be cleared away", "folder", dir, "error", err)
+		}
+	}
+	dir, err := os.MkdirTemp(run.Name(), "probe-")
+	if err != nil {
+		return nil, err
+	}
+	if held, err = os.Open(dir); err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+		held.Close()
+		return nil, err
+	}
+	return held, nil
+}
+
+// clearProbe removes the folder of a probe with its machines, unless the probe
+// is under way.
+func (e *Engine) clearProbe(dir string) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil
+		}
+		return err
+	}
+	trial, err := e.trial(dir)
+	if err != nil {
+		return err
+	}
+	defer trial.Close()
+	machines, err := os.ReadDir(trial.options.Root.Machines())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, m := range machines {
+		if err := trial.wipe(m.Name()); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// wipe ends a machine that nobody follows, in whatever state it is.
+func (e *Engine) wipe(uuid string) error {
+	if !uuids.MatchString(uuid) {
+		return nil
+	}
+	r, err := e.readRecord(uuid)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if r.Supervisor != nil {
+		if p, err := r.Supervisor.open(); err == nil {
+			defer p.close()
+			if err := endSupervisor(p, uuid); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(e.clear(uuid, r.Loops), e.ranges.Forget(e.options.Root, uuid))
 }
 
 func smallImage(ctx context.Context, path string) error {

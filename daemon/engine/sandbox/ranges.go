@@ -54,34 +54,51 @@ type rangeEntry struct {
 
 // For returns the first id of the range of the qube with that UUID in root.
 func (r *Ranges) For(root paths.Root, uuid string) (base uint32, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("user ids for %s: %w", uuid, err)
-		}
-	}()
+	err = r.change(func(table []rangeEntry) (changed []rangeEntry, err error) {
+		base, changed, err = r.pick(table, string(root), uuid)
+		return changed, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("user ids for %s: %w", uuid, err)
+	}
+	return base, nil
+}
+
+// Forget gives the range of that qube back.
+func (r *Ranges) Forget(root paths.Root, uuid string) error {
+	err := r.change(func(table []rangeEntry) ([]rangeEntry, error) {
+		return slices.DeleteFunc(slices.Clone(table), func(e rangeEntry) bool {
+			return e.Root == string(root) && e.UUID == uuid
+		}), nil
+	})
+	if err != nil {
+		return fmt.Errorf("give user ids of %s back: %w", uuid, err)
+	}
+	return nil
+}
+
+// change replaces the table while nobody else may.
+func (r *Ranges) change(edit func([]rangeEntry) ([]rangeEntry, error)) error {
 	if err := os.MkdirAll(filepath.Dir(r.Path), 0o755); err != nil {
-		return 0, err
+		return err
 	}
 	lock, err := os.OpenFile(r.Path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return 0, err
+		return err
 	}
 	table, err := r.load()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	base, changed, err := r.pick(table, string(root), uuid)
-	if err != nil {
-		return 0, err
+	changed, err := edit(table)
+	if err != nil || slices.Equal(table, changed) {
+		return err // or nothing to wait for the disk for
 	}
-	if slices.Equal(table, changed) {
-		return base, nil // nothing to wait for the disk for
-	}
-	return base, r.save(changed)
+	return r.save(changed)
 }
 
 func (r *Ranges) pick(table []rangeEntry, root, uuid string) (uint32, []rangeEntry, error) {
@@ -224,6 +241,11 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	}
 	if err != nil {
 		os.Remove(tmp)
+		return err
 	}
-	return err
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -21,10 +21,14 @@ import (
 )
 
 // supervisor is the script that runs a runtime: it keeps the exit status, and
-// lets a qube write so much to its console log and no more. Its arguments are
-// the log, the status file, and the runtime's command.
+// lets a qube write so much to its console log and no more. It begins when it
+// reads a line: without one, whoever launched it died before it had written
+// down that there is a machine. Its arguments are the log, the status file, and
+// the runtime's command.
 const supervisor = `log=$1 status=$2
 shift 2
+read -r go || exit 125
+exec </dev/null
 { "$@" 2>&1 </dev/null; echo $? >"$status~"; mv "$status~" "$status"; } |
 { head -c 4194304; exec cat >/dev/null; } >>"$log"`
 
@@ -62,18 +66,28 @@ func (e *Engine) start(ctx context.Context, uuid string) error {
 	if err != nil {
 		return err
 	}
-	cmd, err := e.launch(m)
+	cmd, gate, err := e.launch(m)
 	if err != nil {
 		watch.close()
 		return err
 	}
 	super, err := openProcess(cmd.Process.Pid)
 	if err != nil {
+		gate.Close()
 		watch.close()
 		return errors.Join(err, cmd.Wait())
 	}
 	go cmd.Wait() // its status is in the file; this only lets the kernel forget it
-	first, err := e.awaitStart(ctx, m, super)
+	// Whatever becomes of us: either the supervisor is on record, or it ends.
+	err = e.writeRecord(m, super, nil)
+	if err == nil {
+		_, err = gate.WriteString("go\n")
+	}
+	gate.Close()
+	var first *process
+	if err == nil {
+		first, err = e.awaitStart(ctx, m, super)
+	}
 	if err != nil {
 		e.abort(m, super)
 		super.close()
@@ -87,7 +101,7 @@ func (e *Engine) start(ctx context.Context, uuid string) error {
 	m.watch, m.super, m.init = watch, super, first
 	m.killed, m.stopping = false, false
 	e.mu.Unlock()
-	if err := e.writeRecord(m); err != nil {
+	if err := e.writeRecord(m, super, first); err != nil {
 		e.abort(m, super)
 		return err
 	}
@@ -95,16 +109,21 @@ func (e *Engine) start(ctx context.Context, uuid string) error {
 }
 
 // launch starts the supervisor in the machine's mount namespace, in a session
-// of its own: it lives on without us.
-func (e *Engine) launch(m *machine) (*exec.Cmd, error) {
+// of its own: it lives on without us. It waits for a line from gate.
+func (e *Engine) launch(m *machine) (cmd *exec.Cmd, gate *os.File, err error) {
 	log, err := e.consoleLog(m.name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	wait, gate, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer wait.Close()
 	dir := e.dir(m.uuid)
 	args := append([]string{"-c", supervisor, "cubicle-" + m.name, log, filepath.Join(dir, fileStatus)}, e.runtime(m, "run")...)
-	cmd := exec.Command("/bin/sh", append(args, "--bundle", dir, "--pid-file", filepath.Join(dir, filePID), m.uuid)...)
-	cmd.Dir = "/"
+	cmd = exec.Command("/bin/sh", append(args, "--bundle", dir, "--pid-file", filepath.Join(dir, filePID), m.uuid)...)
+	cmd.Dir, cmd.Stdin = "/", wait
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = inThread(func() error {
@@ -113,7 +132,11 @@ func (e *Engine) launch(m *machine) (*exec.Cmd, error) {
 		}
 		return cmd.Start()
 	})
-	return cmd, err
+	if err != nil {
+		gate.Close()
+		return nil, nil, err
+	}
+	return cmd, gate, nil
 }
 
 // consoleLog returns the path of a fresh console log and keeps one old one.

@@ -300,14 +300,16 @@ func (p *Pool) Stop(_ context.Context, s storage.Spec, commit bool) error {
 	switch {
 	case !s.SaveOnStop:
 		err = f.dropRun()
+	case !present(f.dirty()) && present(f.clean()):
+		// A crash came between its commit and the word of it.
 	case commit || !present(f.clean()):
 		err = f.commit(s.Revisions)
 	default:
 		err = remove(f.dirty())
 	}
-	if err == nil {
-		p.setStopped(s.VID)
-	}
+	// Also after an error: what was written is still there, and the next
+	// start goes on with it.
+	p.setStopped(s.VID)
 	return fail("stop", s.VID, err)
 }
 

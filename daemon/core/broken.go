@@ -1,0 +1,106 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"cubicle/daemon/qube"
+)
+
+// brokenInterval is the pause between two looks at damaged files.
+const brokenInterval = 2 * time.Second
+
+// missesTemplate tells why a qube's template cannot be used, or nothing.
+func (q Qube) missesTemplate() string {
+	if q.Class() != qube.AppVM {
+		return ""
+	}
+	t, ok := q.v.Named(q.TemplateName())
+	if !ok || t.Class() != qube.TemplateVM || t.e.damaged {
+		return fmt.Sprintf(noTemplate+"%q does not exist or is broken", q.TemplateName())
+	}
+	return ""
+}
+
+// followBroken looks at damaged files from time to time: a qube whose file
+// was repaired can be used at once, and one whose folder was deleted is gone.
+func (c *Core) followBroken() {
+	for {
+		select {
+		case <-c.clock.After(brokenInterval):
+		case <-c.life.Done():
+			return
+		}
+		for _, q := range c.View().Qubes() {
+			if q.e.damaged && q.isDown() && q.e.rec.Pending == "" {
+				c.reload(q)
+			}
+		}
+	}
+}
+
+// reload reads a damaged file again.
+func (c *Core) reload(q Qube) {
+	unlock, err := c.lock(c.life, q.UUID())
+	if err != nil {
+		return // the core closes
+	}
+	defer unlock()
+	rec, err := c.cfg.Store.LoadQube(q.Class(), q.Name())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.stillDamaged(q, err.Error())
+		return
+	}
+	gone := err != nil
+	c.must(func(t *tx) {
+		old, ok := t.v.qubes[q.UUID()]
+		if !ok || !old.damaged || !(Qube{t.v, old}).isDown() {
+			return
+		}
+		if other, taken := t.v.qubes[rec.UUID]; !gone && taken && other != old {
+			t.markBroken(q.UUID(), fmt.Sprintf("it has the same uuid as %s", other.rec.Name))
+			return
+		}
+		t.drop(old)
+		t.events = append(t.events, Event{Name: "domain-delete", Args: []Arg{{"vm", string(q.Name())}}, Qube: q.UUID()})
+		if gone || rec.Pending != "" {
+			return
+		}
+		e := &entry{rec: rec, xid: -1, disk: old.disk}
+		t.put(e)
+		e.broken = (Qube{t.v, e}).missesTemplate()
+		e.state = e.rest()
+		t.events = append(t.events, Event{Name: "domain-add", Args: []Arg{{"vm", string(rec.Name)}}, Qube: rec.UUID})
+		if rec.Class == qube.TemplateVM {
+			t.heal(rec.Name)
+		}
+		c.log.Info("a damaged qube was repaired", "qube", string(rec.Name))
+	})
+	if rec.Pending != "" {
+		if err := c.removeRemains(c.life, rec); err != nil {
+			c.log.Error("remove what is left of a qube", "qube", string(rec.Name), "error", err)
+		}
+		return
+	}
+	if !gone {
+		c.measureFamily(rec.UUID)
+	}
+}
+
+// stillDamaged notes what is wrong now.
+func (c *Core) stillDamaged(q Qube, why string) {
+	if q.e.broken == why {
+		return
+	}
+	c.must(func(t *tx) { t.markBroken(q.UUID(), why) })
+}
+
+func (t *tx) markBroken(id qube.UUID, why string) {
+	if old, ok := t.v.qubes[id]; !ok || old.broken == why {
+		return
+	}
+	t.edit(id).broken = why
+	t.events = append(t.events, Event{Qube: id})
+}
