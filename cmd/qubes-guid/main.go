@@ -28,6 +28,7 @@ import (
 	"cubicle/guid/session"
 	"cubicle/guid/supervise"
 	"cubicle/guid/window"
+	"cubicle/guid/wire"
 	"cubicle/guid/x11"
 )
 
@@ -68,44 +69,67 @@ func main() {
 		run = qubeProcess
 	}
 	err := run(ctx, f, log)
-	switch {
-	case err == nil || ctx.Err() != nil:
-	case errors.Is(err, session.ErrDisplayLost) && f.QubeProcess:
-		os.Exit(supervise.ExitDisplayLost)
-	default:
-		log.Error("failed", "error", err)
-		os.Exit(supervise.ExitFailed)
+	if err == nil || ctx.Err() != nil {
+		return
 	}
+	log.Error("failed", "error", err)
+	if f.QubeProcess {
+		os.Exit(exitState(err))
+	}
+	os.Exit(supervise.ExitFailed)
 }
 
-// supervisor keeps one process for each running qube until dom0's X server
-// goes away.
-func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
-	screen, err := x11.Dial("")
-	if err != nil {
-		return err
+// exitState tells the supervisor why a qube's session ended.
+func exitState(err error) int {
+	var offence *window.OffenceError
+	var protocol *wire.ProtocolError
+	var version *wire.VersionError
+	switch {
+	case errors.Is(err, session.ErrDisplayLost):
+		return supervise.ExitDisplayLost
+	case errors.As(err, &offence), errors.As(err, &protocol):
+		return supervise.ExitOffence
+	case errors.As(err, &version):
+		return supervise.ExitVersion
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return supervise.ExitStalled
+	case errors.Is(err, wire.ErrQueueFull):
+		return supervise.ExitDeaf
 	}
-	defer screen.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	return supervise.ExitFailed
+}
+
+// dialScreen connects to dom0's X server.
+func dialScreen() (supervise.Screen, error) {
+	c, err := x11.Dial("")
+	if err != nil {
+		return nil, err
+	}
 	go func() {
-		for range screen.Events() { // ends with the server
+		for range c.Events() { // nobody needs them
 		}
-		log.Info("dom0's X server is gone")
-		cancel()
 	}()
+	return c, nil
+}
+
+// supervisor keeps one process for each running qube, and waits for dom0's X
+// server while that is away.
+func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
+	if os.Getenv("DISPLAY") == "" {
+		return errors.New("DISPLAY is not set: qubes-guid needs dom0's X server")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	s := &supervise.Supervisor{Run: supervise.Executable(self, f.policy()...), Log: log}
+	s := &supervise.Supervisor{Run: supervise.Executable(self, f.policy()...), Log: log, Notify: supervise.SessionBus("")}
 	if f.VchanDir != "" {
 		q, err := f.single()
 		if err != nil {
 			return err
 		}
 		s.Source, s.Dial = supervise.Single(q), supervise.SocketDialer(f.VchanDir)
-		s.Serve(ctx)
+		s.ServeOn(ctx, dialScreen)
 		return nil
 	}
 	root, err := paths.Resolve(f.Root)
@@ -118,7 +142,7 @@ func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
 	}
 	defer bus.Close()
 	s.Source, s.Dial = supervise.Bus{Client: bus}, supervise.BrokerDialer(root.Broker())
-	s.Serve(ctx)
+	s.ServeOn(ctx, dialScreen)
 	return nil
 }
 

@@ -36,10 +36,32 @@ func TestMain(m *testing.M) {
 
 const regionSize = 1 << 20
 
-// qubes is a source under the test's control.
-type qubes chan []supervise.Qube
+// qubes is a source under the test's control: what it was told last holds for
+// whoever asks again.
+type qubes struct {
+	change chan []supervise.Qube
+	last   []supervise.Qube
+}
 
-func (q qubes) Watch(context.Context) <-chan []supervise.Qube { return q }
+func (q *qubes) Watch(ctx context.Context) <-chan []supervise.Qube {
+	out := make(chan []supervise.Qube)
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case out <- q.last:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case q.last = <-q.change:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
 
 // dom is what the supervisor needs of the rest of dom0: each dial makes a
 // fresh channel and region, whose other ends come out of agents.
@@ -141,18 +163,19 @@ func TestOneJailedProcessForEachRunningQube(t *testing.T) {
 	}
 
 	d := &dom{t, make(chan agent)}
-	source := make(qubes)
+	source := &qubes{change: make(chan []supervise.Qube)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
-	defer close(source)
 	s := &supervise.Supervisor{Source: source, Dial: d.dial, Run: supervise.Executable(os.Args[0], "--locker", "xscreensaver"),
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	wait.Go(func() { s.Serve(ctx) })
+	notices := make(chan supervise.Notice, 8)
+	s.Notify = func(_ context.Context, n supervise.Notice) error { notices <- n; return nil }
+	wait.Go(func() { s.ServeOn(ctx, dialScreen) })
 
 	work := supervise.Qube{Domain: 0x8001, Name: "work", LabelIndex: 6, LabelColor: 0x3465a4}
-	source <- []supervise.Qube{work}
+	source.change <- []supervise.Qube{work}
 	a := d.next(0x112233)
 	shows("the window in blue", 0x112233, 0x3465a4)
 
@@ -188,7 +211,7 @@ func TestOneJailedProcessForEachRunningQube(t *testing.T) {
 	go func() {
 		defer close(d2)
 		work.LabelColor, work.LabelIndex = 0x73d216, 4
-		source <- []supervise.Qube{work}
+		source.change <- []supervise.Qube{work}
 	}()
 	<-d2
 	bad := d.next(0x778899)
@@ -196,11 +219,21 @@ func TestOneJailedProcessForEachRunningQube(t *testing.T) {
 	bad.Write(wire.Append(nil, 99, wire.Unmap{}))
 	d.next(0xaabbcc)
 	shows("the window after an offence", 0xaabbcc, 0x73d216)
+	for _, why := range []string{"has crashed", "broke the rules"} {
+		select {
+		case n := <-notices:
+			if n.Title != "The windows of work vanished" || !strings.Contains(n.Text, why) {
+				t.Errorf("people hear %+v", n)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("nobody is told why the windows vanished")
+		}
+	}
 
-	source <- nil
+	source.change <- nil
 	x11test.Eventually(t, "the qube's windows vanish with it", func() bool { return at(55, 65) == 0 })
 
-	source <- []supervise.Qube{work}
+	source.change <- []supervise.Qube{work}
 	d.next(0x010203)
 	shows("the window again", 0x010203, 0x73d216)
 	last := child(t)
@@ -209,6 +242,16 @@ func TestOneJailedProcessForEachRunningQube(t *testing.T) {
 		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(last), "stat"))
 		return err != nil || strings.Contains(string(b), ") Z ")
 	})
+
+	// The server comes back, and so do the windows.
+	server.Wait() // a dead server that nobody has asked for still holds its number
+	x11test.StartWith(t, screen, "-screen", "0", "300x200x24")
+	c = x11test.Dial(t, screen)
+	d.next(0x0a0b0c)
+	shows("the window on the new server", 0x0a0b0c, 0x73d216)
+	if len(notices) != 0 {
+		t.Errorf("people are told of what no qube did: %+v", <-notices)
+	}
 }
 
 // child is the process id of the one --qube-process of this test.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"cubicle/guid/budget"
 	"cubicle/guid/display"
 	"cubicle/guid/window"
 	"cubicle/guid/wire"
@@ -21,7 +22,7 @@ type loop struct {
 	session  *window.Session
 	queue    *wire.Queue
 	messages chan message
-	budget   bucket
+	budget   budget.Budget
 	painter  *painter
 	bounds   window.Bounds // as the session knows them
 	told     wire.XConf    // what the agent knows of the screen
@@ -39,7 +40,7 @@ func (l *loop) run() error {
 			if err := l.fromAgent(m); err != nil {
 				return unlessGone(err)
 			}
-			if wait := l.budget.spend(float64(l.session.Effort()), time.Now()); wait > 0 {
+			if wait := l.budget.Spend(float64(l.session.Effort()), time.Now()); wait > 0 {
 				pause = time.After(wait)
 			}
 		case <-pause:

@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"cubicle/guid/budget"
 	"cubicle/guid/display"
 	"cubicle/guid/window"
 	"cubicle/guid/wire"
@@ -42,6 +43,12 @@ type Config struct {
 }
 
 const (
+	// What a qube may ask for, in units of window.Session.Effort. In a burst
+	// it may open many windows at once, as after a reconnection; for ever, it
+	// may change a window 200 times or send 10 000 small messages each second.
+	effortBurst     = 50_000
+	effortPerSecond = 10_000
+
 	messageRoom = 64  // messages that wait for the loop
 	batch       = 256 // messages or events handled before the other side's turn
 
@@ -56,7 +63,7 @@ const (
 // region; the qube's windows are gone when it returns.
 func Run(ctx context.Context, cfg Config, channel net.Conn, region *os.File, log *slog.Logger) error {
 	defer channel.Close()
-	log = QuietLog(log)
+	log = budget.QuietLog(log)
 	c, err := x11.Dial(cfg.Display)
 	if err != nil {
 		closeRegion(region)
@@ -95,7 +102,7 @@ func Run(ctx context.Context, cfg Config, channel net.Conn, region *os.File, log
 		c: c, screen: s, queue: queue,
 		session:  window.NewSession(cfg.Windows, s, buffers, queue, log),
 		messages: make(chan message, messageRoom),
-		budget:   newBucket(effortBurst, effortPerSecond, time.Now()),
+		budget:   budget.New(effortBurst, effortPerSecond, time.Now()),
 		painter:  newPainter(c, done),
 		told:     s.XConf(),
 	}

@@ -21,13 +21,6 @@ const (
 	RegionFD  = 5 // the pixel region; only with --region
 )
 
-// Exit states of a qube's process; any other is a defect.
-const (
-	ExitAgentLeft   = 0
-	ExitFailed      = 1
-	ExitDisplayLost = 3
-)
-
 // ErrDisplayLost is the end of a process whose X server is gone.
 var ErrDisplayLost = errors.New("dom0's X server is gone")
 
@@ -39,7 +32,11 @@ const patience = 2 * time.Second
 func Executable(program string, args ...string) Runner {
 	return func(ctx context.Context, q Qube, ch *vchan.Channel) error {
 		defer ch.Close()
-		if err := execute(ctx, program, args, q, ch); err != nil {
+		err := execute(ctx, program, args, q, ch)
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return endOf(q, exit.ExitCode(), err)
+		}
+		if err != nil {
 			return fmt.Errorf("GUI process of %s: %w", q.Name, err)
 		}
 		return nil
@@ -85,9 +82,5 @@ func execute(ctx context.Context, program string, args []string, q Qube, ch *vch
 	// seeing its end.
 	channel.Close()
 	ch.Close()
-	err = cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == ExitDisplayLost {
-		return ErrDisplayLost
-	}
-	return err
+	return cmd.Wait()
 }

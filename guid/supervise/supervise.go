@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cubicle/daemon/vchan"
+	"cubicle/guid/budget"
 )
 
 // Qube is a running qube as its GUI process must know it. All fields come from
@@ -52,6 +53,10 @@ type Supervisor struct {
 	Dial   Dialer
 	Run    Runner
 	Log    *slog.Logger
+
+	// Notify tells people why a qube's windows vanished, once for each run of
+	// a qube and reason. Nil: only the log tells.
+	Notify func(context.Context, Notice) error
 }
 
 // Serve works until ctx ends or the source does, and ends all processes.
@@ -110,13 +115,18 @@ func (s *Supervisor) keep(ctx context.Context, q Qube) *keeper {
 
 // serve dials and runs again and again until ctx ends.
 func (s *Supervisor) serve(ctx context.Context, q Qube) {
-	log := s.Log.With("qube", q.Name, "domain", q.Domain)
+	log := budget.QuietLog(s.Log.With("qube", q.Name, "domain", q.Domain))
+	told := make(map[Notice]bool)
 	pause := firstPause
 	for {
 		start := time.Now()
 		err := s.once(ctx, q)
 		if ctx.Err() != nil {
 			return
+		}
+		if n, ok := noticeOf(q, err); ok && !told[n] {
+			told[n] = true
+			s.tell(ctx, log, n)
 		}
 		if time.Since(start) > lived {
 			pause = firstPause
@@ -133,6 +143,19 @@ func (s *Supervisor) serve(ctx context.Context, q Qube) {
 		}
 		pause = min(2*pause, lastPause)
 	}
+}
+
+// tell shows a notice without waiting for it.
+func (s *Supervisor) tell(ctx context.Context, log *slog.Logger, n Notice) {
+	if s.Notify == nil {
+		log.Warn(n.Title, "text", n.Text)
+		return
+	}
+	go func() {
+		if err := s.Notify(ctx, n); err != nil && ctx.Err() == nil {
+			log.Warn(n.Title, "text", n.Text, "error", err)
+		}
+	}()
 }
 
 func (s *Supervisor) once(ctx context.Context, q Qube) error {

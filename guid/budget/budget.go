@@ -1,4 +1,5 @@
-package session
+// Package budget bounds what one qube may cause in dom0 over time.
+package budget
 
 import (
 	"context"
@@ -7,34 +8,27 @@ import (
 	"time"
 )
 
-// What a qube may ask for, in units of window.Session.Effort. In a burst it
-// may open many windows at once, as after a reconnection; for ever, it may
-// change a window 200 times or send 10 000 small messages each second.
-const (
-	effortBurst     = 50_000
-	effortPerSecond = 10_000
-)
-
-// bucket is a budget that fills up with time. It may be overdrawn; nothing is
-// to be spent until it is positive again.
-type bucket struct {
+// Budget fills up with time. It may be overdrawn; nothing is to be spent until
+// it is positive again. It is not safe for concurrent use.
+type Budget struct {
 	burst, perSecond float64
 	level            float64
 	last             time.Time
 }
 
-func newBucket(burst, perSecond float64, now time.Time) bucket {
-	return bucket{burst, perSecond, burst, now}
+// New returns a full budget of burst units that gets perSecond units back.
+func New(burst, perSecond float64, now time.Time) Budget {
+	return Budget{burst, perSecond, burst, now}
 }
 
-func (b *bucket) fill(now time.Time) {
+func (b *Budget) fill(now time.Time) {
 	b.level = min(b.burst, b.level+now.Sub(b.last).Seconds()*b.perSecond)
 	b.last = now
 }
 
-// spend takes n away and returns how long to wait before the next, 0 for not
-// at all.
-func (b *bucket) spend(n float64, now time.Time) time.Duration {
+// Spend takes n units away and returns how long to wait before the next are
+// spent, 0 for not at all.
+func (b *Budget) Spend(n float64, now time.Time) time.Duration {
 	b.fill(now)
 	if b.level -= n; b.level > 0 {
 		return 0
@@ -51,7 +45,7 @@ const (
 // QuietLog is a log that a misbehaving qube cannot fill: what goes beyond some
 // lines is counted, and the count stands in the next line that comes through.
 func QuietLog(log *slog.Logger) *slog.Logger {
-	return slog.New(&quiet{next: log.Handler(), shared: &quietState{bucket: newBucket(linesBurst, linesPerSecond, time.Now())}})
+	return slog.New(&quiet{next: log.Handler(), shared: &quietState{budget: New(linesBurst, linesPerSecond, time.Now())}})
 }
 
 type quiet struct {
@@ -61,7 +55,7 @@ type quiet struct {
 
 type quietState struct {
 	mu      sync.Mutex // guards what follows
-	bucket  bucket
+	budget  Budget
 	omitted int
 }
 
@@ -84,11 +78,11 @@ func (q *quiet) Handle(ctx context.Context, r slog.Record) error {
 func (s *quietState) admit(now time.Time) (omitted int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bucket.fill(now); s.bucket.level < 1 {
+	if s.budget.fill(now); s.budget.level < 1 {
 		s.omitted++
 		return 0, false
 	}
-	s.bucket.level--
+	s.budget.level--
 	omitted, s.omitted = s.omitted, 0
 	return omitted, true
 }
