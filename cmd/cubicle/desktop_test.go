@@ -73,6 +73,7 @@ func TestDesktop(t *testing.T) {
 			}
 		})
 	}
+	t.Run("killed", func(t *testing.T) { killed(t, bin, root) })
 	t.Run("soak", func(t *testing.T) { soak(t, bin, root) })
 }
 

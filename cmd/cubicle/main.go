@@ -54,6 +54,9 @@ func main() {
 	if err != nil {
 		parser.FatalIfErrorf(err)
 	}
+	// A terminal or a log that is gone must not end us: there are qubes to
+	// stop. Writing to it fails from then on.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	k.BindTo(ctx, (*context.Context)(nil))
 	err = k.Run()

@@ -56,6 +56,8 @@ func main() {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	// A log that nobody reads any more must not end us before the qubes.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	err := run(ctx, log, f)
 	stop()
@@ -76,7 +78,15 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	if err := makeFolders(root, f.Group); err != nil {
 		return err
 	}
-	engines, err := f.engines(ctx, root, log)
+	lock, err := only(ctx, root, log)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// Asked to end while it starts, it starts nevertheless: qubes that run
+	// already may have to be stopped.
+	opening := context.WithoutCancel(ctx)
+	engines, err := f.engines(opening, root, log)
 	if err != nil {
 		return err
 	}
@@ -97,7 +107,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	}
 	r := router.Listen(routerSocket, []int{0, os.Geteuid(), f.QrexecUID}, log.With("part", "router"))
 	defer r.Close()
-	c, err := core.Open(ctx, core.Config{
+	c, err := core.Open(opening, core.Config{
 		Store: state, Pools: []storage.Pool{pool}, Engines: engines, DefaultEngine: f.Engine,
 		Router: r, Caller: caller{root}, Builder: builder{root, log.With("part", "template")},
 		Clock: core.WallClock{}, Log: log,
@@ -146,6 +156,37 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	}
 	return err
 }
+
+// only makes sure that no other qubesd lives in this root. One that is just
+// ending is waited for.
+func only(ctx context.Context, root paths.Root, log *slog.Logger) (*os.File, error) {
+	lock, err := os.OpenFile(root.QubesdLock(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	for told := false; ; told = true {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || ctx.Err() != nil {
+			lock.Close()
+			return nil, fmt.Errorf("another qubesd serves %s: %w", root, err)
+		}
+		if !told {
+			log.Info("waiting for another qubesd to end")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// lockTime is how long a qubesd may need to end.
+const lockTime = time.Minute
 
 // session names the run of the system that we belong to: the life of the
 // process that started us, and starts us again after a crash.

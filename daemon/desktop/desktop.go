@@ -138,20 +138,96 @@ func locked(f files) (held bool, upPID int, err error) {
 }
 
 // Down ends the desktop that runs in root and returns when nothing of it is
-// left. Where `cubicle up` was killed and qubes live on, cleanup ends them: it
-// runs a System that stops at once.
+// left. Where its processes were killed and left something, cleanup removes
+// that: it runs a System that stops at once.
 func Down(ctx context.Context, root paths.Root, cleanup func(context.Context) error) error {
-	f := files{root}
-	held, pid, err := locked(f)
-	if err != nil {
+	if err := endUp(ctx, root); err != nil {
 		return err
 	}
-	if !held {
-		left, err := os.ReadDir(root.Machines())
-		if errors.Is(err, os.ErrNotExist) || err == nil && len(left) == 0 {
-			return nil
+	if err := awaitQubesd(ctx, root); err != nil {
+		return err
+	}
+	note := filepath.Join(files{root}.user(os.Getuid()), displayNote)
+	if err := os.Remove(note); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	left, err := remains(root)
+	if err != nil || !left {
+		return err
+	}
+	return cleanup(ctx)
+}
+
+// awaitQubesd waits while a qubesd lives in root: one whose System was killed
+// is still busy shutting the qubes down.
+func awaitQubesd(ctx context.Context, root paths.Root) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		held, err := isLocked(root.QubesdLock())
+		if err != nil || !held {
+			return err
 		}
-		return cleanup(ctx)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the qubesd in %s has not ended: %w", root, context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// isLocked reports whether somebody holds the lock on the file at path.
+func isLocked(path string) (bool, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return false, nil // nobody's, or root's: then System asks again
+	}
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	err = unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
+// remains tells whether processes that were killed left something.
+func remains(root paths.Root) (bool, error) {
+	for _, dir := range []string{root.Machines(), root.Join("run/qubes/runs")} {
+		left, err := os.ReadDir(dir)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case errors.Is(err, os.ErrPermission):
+			return true, nil // only root can tell
+		case err != nil:
+			return false, err
+		}
+		for _, e := range left {
+			if e.IsDir() || strings.HasSuffix(e.Name(), ".json") {
+				return true, nil
+			}
+		}
+	}
+	probes, err := filepath.Glob(filepath.Join(root.Run(), "probe-*"))
+	if err != nil || len(probes) > 0 {
+		return err == nil, err
+	}
+	for _, name := range sockets(root) {
+		if _, err := os.Lstat(name); err == nil {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// endUp ends `cubicle up` and waits until it and its System are gone.
+func endUp(ctx context.Context, root paths.Root) error {
+	f := files{root}
+	held, pid, err := locked(f)
+	if err != nil || !held {
+		return err
 	}
 	started := startTime(pid) // before the signal: afterwards it may be gone
 	if pid != 0 {

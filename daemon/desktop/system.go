@@ -69,10 +69,15 @@ func System(ctx context.Context, o SystemOptions) error {
 	if _, err := fmt.Fprintln(o.Ready, saysFolders); err != nil {
 		return err
 	}
+	if err := awaitQubesd(ctx, o.Root); err != nil {
+		return err
+	}
 	group := launch.NewGroup(o.Log)
 	defer removeSockets(o.Root)
 	defer group.Stop()
-	if err := startDaemons(ctx, group, f, o); err != nil {
+	// Asked to stop meanwhile, it stops afterwards: only a qubesd that is up
+	// can stop the qubes that an earlier one left.
+	if err := startDaemons(context.WithoutCancel(ctx), group, f, o); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(o.Ready, saysReady); err != nil {
@@ -185,6 +190,16 @@ func unusedUser() (int, error) {
 // removeSockets removes what the daemons leave in the run folders: names of
 // ours only, since the root may be the real one.
 func removeSockets(root paths.Root) {
+	for _, name := range sockets(root) {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			slog.Warn("cannot remove a socket", "error", err)
+		}
+	}
+}
+
+// sockets are the names under which our daemons can be reached, also those
+// that killed daemons left.
+func sockets(root paths.Root) []string {
 	names := []string{root.Qubesd(), root.Join("run/qubesd.internal.sock"), root.Join("run/qubesd.misc.sock"),
 		root.Router(), root.Broker(), root.SystemBus()}
 	for _, place := range []struct{ dir, pattern string }{
@@ -200,11 +215,7 @@ func removeSockets(root paths.Root) {
 			names = append(names, filepath.Join(place.dir, name))
 		}
 	}
-	for _, name := range names {
-		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-			slog.Warn("cannot remove a socket", "error", err)
-		}
-	}
+	return names
 }
 
 // waitLines reads System's lines from r and tells them through the returned

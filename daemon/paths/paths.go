@@ -81,6 +81,9 @@ func (r Root) Qubesd() string { return r.Join("run/qubesd.sock") }
 // (package daemon/qrexec/control).
 func (r Root) Router() string { return r.Join("run/qubes/router.sock") }
 
+// QubesdLock is locked (flock) while a qubesd lives in this root.
+func (r Root) QubesdLock() string { return r.Join("run/qubes/qubesd.lock") }
+
 // Broker is the socket on which qrexecd hands channel ends to dom0's own
 // programs (vchan.Link with Domain 0).
 func (r Root) Broker() string { return r.Join("run/qubes/vchan-broker.sock") }
