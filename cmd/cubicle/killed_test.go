@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // killed runs desktops whose own processes are killed: everything ends by
@@ -24,7 +25,7 @@ func killed(t *testing.T, bin, root string) {
 		{"all", []string{"cubicle up", "cubicle system", "qubesd", "qrexecd"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := traces(t, root)
+			before, begun := traces(t, root), time.Now()
 			d := start(t, bin, root, "crun")
 			var pids []int
 			for _, victim := range c.victims {
@@ -45,7 +46,7 @@ func killed(t *testing.T, bin, root string) {
 				for trace := range traces(t, root) {
 					group, isGroup := strings.CutPrefix(trace, "control group ")
 					switch {
-					case before[trace], isGroup && !deserted(group): // or of another desktop
+					case before[trace], isGroup && !deserted(group, begun): // or of another desktop
 					case strings.HasPrefix(trace, "socket "): // a dead one's name hurts nobody
 					default:
 						list = append(list, trace)

@@ -39,6 +39,7 @@ func soak(t *testing.T, bin, root string) {
 	}
 	t.Logf("CUBICLE_SOAK_SEED=%d CUBICLE_SOAK_KILLS=%d CUBICLE_SOAK_ENGINE=%s", seed, kills, engine)
 	before := traces(t, root)
+	begun := time.Now()
 	d := start(t, bin, root, engine)
 	boot := d.inQube(t, "work", "stat -c %Y /proc/1")
 	manager := d.pidOf(t, "qube-manager")
@@ -80,11 +81,11 @@ func soak(t *testing.T, bin, root string) {
 		s.verify(t)
 	}
 	d.verifyWindow(t)
-	d.verifyRemains(t)
+	d.verifyRemains(t, begun)
 	if !t.Failed() {
 		d.down(t)
 		for trace := range traces(t, root) {
-			if group, ok := strings.CutPrefix(trace, "control group "); ok && !deserted(group) {
+			if group, ok := strings.CutPrefix(trace, "control group "); ok && !deserted(group, begun) {
 				continue // of another desktop
 			}
 			if !before[trace] {
@@ -113,7 +114,7 @@ func killDaemons(t *testing.T, d *desktop, r *rand.Rand, kills int) map[string]i
 	killed := map[string]int{}
 	daemons := []string{"qubesd", "qubesd", "qrexecd", "qubes-guid", "guid of a qube"}
 	for n, last := 0, time.Now(); n < kills; {
-		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(1200)) * time.Millisecond)
 		name := daemons[r.IntN(len(daemons))]
 		pids := d.pids(t, name)
 		if name == "guid of a qube" {
@@ -432,10 +433,10 @@ func (d *desktop) verifyWindow(t *testing.T) {
 }
 
 // verifyRemains looks for what no running qube and no qube at all owns.
-func (d *desktop) verifyRemains(t *testing.T) {
+func (d *desktop) verifyRemains(t *testing.T, begun time.Time) {
 	t.Helper()
 	eventually(t, func() string {
-		remains, err := d.remains()
+		remains, err := d.remains(begun)
 		if err != nil {
 			return err.Error()
 		}
@@ -443,10 +444,11 @@ func (d *desktop) verifyRemains(t *testing.T) {
 	})
 }
 
-// deserted tells whether a control group is there without a process in it or
-// below. Others may belong to other desktops on this machine.
-func deserted(group string) bool {
-	if _, err := os.Stat(group); err != nil {
+// deserted tells whether a control group that was made since begun is there
+// without a process in it or below. Others may belong to other desktops on
+// this machine.
+func deserted(group string, begun time.Time) bool {
+	if info, err := os.Stat(group); err != nil || info.ModTime().Before(begun) {
 		return false
 	}
 	empty := true
@@ -462,7 +464,7 @@ func deserted(group string) bool {
 }
 
 // remains lists what belongs to no qube, and what is half-done.
-func (d *desktop) remains() ([]string, error) {
+func (d *desktop) remains(begun time.Time) ([]string, error) {
 	out, _, err := d.tool("qvm-ls", "--raw-data", "--fields", "name,uuid,xid,state,class")
 	if err != nil {
 		return nil, err
@@ -532,7 +534,7 @@ func (d *desktop) remains() ([]string, error) {
 			switch {
 			case place.owners != nil && !place.owners[id]:
 				add("of no running qube: %s", name)
-			case strings.Contains(name, "/cgroup/") && !running[id] && deserted(name):
+			case strings.Contains(name, "/cgroup/") && !running[id] && deserted(name, begun):
 				add("control group of nobody: %s", name)
 			case strings.Contains(name, "/run/probe-"):
 				add("a probe's folder: %s", name)
@@ -544,7 +546,8 @@ func (d *desktop) remains() ([]string, error) {
 		return nil, err
 	}
 	for _, name := range backing {
-		if file, err := os.ReadFile(name); err == nil && strings.Contains(string(file), d.root) && strings.Contains(string(file), "(deleted)") {
+		if file, err := os.ReadFile(name); err == nil && strings.Contains(string(file), d.root) && strings.Contains(string(file), "(deleted)") &&
+			!strings.Contains(string(file), "root-base.img") { // others may stand on a template's image that one stopped qube has attached
 			add("loop device of a deleted file: %s", strings.TrimSpace(string(file)))
 		}
 	}

@@ -161,7 +161,7 @@ func (c *Child) follow(wait func() error) {
 			c.err = err
 			return
 		}
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > 2*time.Second {
 			pause = 100 * time.Millisecond
 		}
 		slog.Warn(c.program.Name+" ended; starting it again", "how", ending(err), "in", pause)
