@@ -33,6 +33,7 @@ type agent struct {
 	region []byte
 	conf   wire.XConf
 	done   chan error // the session's end
+	shade  byte       // of the last drawing
 
 	mu       sync.Mutex
 	received []received
@@ -81,9 +82,9 @@ func newRegion(t *testing.T) (*os.File, []byte) {
 	return f, m
 }
 
-// connect starts a session for qube "work" on a display and returns its agent
-// after the handshake.
-func connect(t *testing.T, screen string, change ...func(*session.Config)) *agent {
+// start starts a session for qube "work" on a display. Its agent has not
+// spoken yet.
+func start(t *testing.T, screen string, change ...func(*session.Config)) *agent {
 	t.Helper()
 	ours, theirs := socketpair(t)
 	region, memory := newRegion(t)
@@ -110,12 +111,20 @@ func connect(t *testing.T, screen string, change ...func(*session.Config)) *agen
 			t.Error("the session does not end")
 		}
 	})
-	version, conf, err := wire.AgentHandshake(ours)
+	return a
+}
+
+// connect is start and the handshake, and reads what comes.
+func connect(t *testing.T, screen string, change ...func(*session.Config)) *agent {
+	t.Helper()
+	a := start(t, screen, change...)
+	version, conf, err := wire.AgentHandshake(a.conn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.conf = conf
 	go func() {
+		ours := a.conn
 		r := wire.NewReader(ours, wire.ToAgent, version)
 		for {
 			window, msg, err := r.Next()
@@ -150,7 +159,7 @@ func (a *agent) end() error {
 	case err := <-a.done:
 		a.done <- err
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(90 * time.Second):
 		a.t.Fatal("the session lives on")
 		return nil
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,9 @@ type loop struct {
 	told     wire.XConf    // what the agent knows of the screen
 }
 
-func (l *loop) run() error {
+// run serves until either side is gone or ctx ends, without what the agent has
+// sent before and nobody has read yet.
+func (l *loop) run(ctx context.Context) error {
 	var pause <-chan time.Time // nil: the agent may be heard
 	for {
 		messages := l.messages
@@ -55,6 +58,8 @@ func (l *loop) run() error {
 			}
 		case <-l.painter.ready:
 			l.painter.rested()
+		case <-ctx.Done():
+			return ctx.Err()
 		case <-l.queue.Done():
 			return unlessGone(l.queue.Err())
 		}

@@ -110,7 +110,7 @@ func Run(ctx context.Context, cfg Config, channel net.Conn, region *os.File, log
 	reader := wire.NewReader(channel, wire.ToDaemon, version)
 	reader.LimitPatience(channel, wait)
 	go read(reader, loop.messages, done)
-	err = loop.run()
+	err = loop.run(ctx)
 	if err != nil {
 		err = either(ctx.Err(), err)
 	}

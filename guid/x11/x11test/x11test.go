@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a test waits for another process.
-const patience = 10 * time.Second
+const patience = 90 * time.Second
 
 // Start runs an Xvfb with a screen of that size until the test ends, and
 // returns its display name.
