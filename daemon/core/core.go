@@ -160,7 +160,7 @@ func (c *Core) update(change func(*tx) error) error {
 	v := *c.view.Load()
 	t := &tx{c: c, v: &v}
 	if err := change(t); err != nil {
-		return err
+		return advise(err)
 	}
 	c.view.Store(t.v)
 	c.hub.send(t.events)

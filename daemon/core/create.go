@@ -199,13 +199,13 @@ func (c *Core) complete(rec store.Record) error {
 		if rec.Class == qube.TemplateVM {
 			t.heal(rec.Name)
 		}
+		if err := c.cfg.Store.Save(rec); err != nil {
+			return err
+		}
 		if rec.Class == qube.TemplateVM && t.v.system.Properties["default_template"] == "" {
 			if err := t.setSystem("default_template", string(rec.Name)); err != nil {
 				return err
 			}
-		}
-		if err := c.cfg.Store.Save(rec); err != nil {
-			return err
 		}
 		delete(c.reserved, rec.Name)
 		return nil

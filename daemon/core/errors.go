@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"cubicle/daemon/engine"
 	"cubicle/daemon/storage"
 )
@@ -74,14 +76,15 @@ func KindOf(err error) Kind {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return Cancelled
-	case errors.Is(err, engine.ErrNoMemory):
+	case errors.Is(err, engine.ErrNoMemory), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN):
 		return NoMemory
 	case errors.Is(err, engine.ErrUnsupported):
 		return NotImplemented
 	case errors.Is(err, engine.ErrNotRunning):
 		return NotRunning
 	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, storage.ErrInUse), errors.Is(err, storage.ErrNotFound),
-		errors.Is(err, storage.ErrExists), errors.Is(err, storage.ErrBadVolume):
+		errors.Is(err, storage.ErrExists), errors.Is(err, storage.ErrBadVolume),
+		errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EROFS), errors.Is(err, unix.EIO):
 		return PoolFailure
 	}
 	return VMError

@@ -73,7 +73,7 @@ func (c *Core) begin(kind string, name qube.Name, text string, do func(context.C
 	})
 	c.spawn(func() {
 		defer cancel()
-		k.err = do(ctx, &progress{c, id})
+		k.err = advise(do(ctx, &progress{c, id}))
 		c.finish(id, k.err, ctx.Err() != nil)
 		close(k.done)
 		select {

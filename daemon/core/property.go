@@ -347,7 +347,7 @@ func (c *Core) SetNotes(id qube.UUID, text string) error {
 		return err
 	}
 	if err := c.cfg.Store.SetNotes(q.Class(), q.Name(), text); err != nil {
-		return wrap(err, "write the notes of %s", q.Name())
+		return advise(wrap(err, "write the notes of %s", q.Name()))
 	}
 	return nil
 }

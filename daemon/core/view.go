@@ -205,6 +205,8 @@ func (q Qube) Fact(name string) string {
 		return string(q.Class())
 	case "xid":
 		return strconv.Itoa(q.e.xid)
+	case "trouble":
+		return q.Trouble()
 	case "start_time":
 		if q.e.started.IsZero() {
 			return ""

@@ -151,7 +151,7 @@ func (c *Core) ResizeVolume(ctx context.Context, id qube.UUID, name string, size
 			return err
 		}
 		if err := p.Resize(ctx, v.Spec, size); err != nil {
-			return wrap(err, "resize volume %s of %s", name, q.Name())
+			return advise(wrap(err, "resize volume %s of %s", name, q.Name()))
 		}
 	}
 	return c.update(func(t *tx) error {

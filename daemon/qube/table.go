@@ -69,6 +69,8 @@ func qubeRows() []Property {
 			Help: "Domain id of the running qube, -1 when it is off."},
 		{Name: "start_time", Type: Str, Classes: machines, Set: Never, Default: fact("start_time"),
 			Help: "When the qube was started, in seconds since 1970; empty when it is off."},
+		{Name: "trouble", Type: Str, Classes: machines, Set: Never, Default: fact("trouble"),
+			Help: "Why the qube cannot be used, or how its last run ended unexpectedly; empty when all is well."},
 	}
 	return byName(rows)
 }

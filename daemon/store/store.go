@@ -348,19 +348,27 @@ func (s *Store) Save(r Record) error {
 	if err != nil {
 		return fmt.Errorf("save %s: %w", r.Name, err)
 	}
-	dir := s.path(r.Class, r.Name)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Mkdir(dir, 0o711); err != nil {
-			return fmt.Errorf("save %s: %w", r.Name, err)
-		}
-		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return fmt.Errorf("save %s: %w", r.Name, err)
-		}
-	}
-	if err := write(filepath.Join(dir, qubeFile), raw); err != nil {
+	if err := s.save(s.path(r.Class, r.Name), raw); err != nil {
 		return fmt.Errorf("save %s: %w", r.Name, err)
 	}
 	return nil
+}
+
+func (s *Store) save(dir string, raw []byte) (err error) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Mkdir(dir, 0o711); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				os.Remove(dir) // empty: nobody was told of it
+			}
+		}()
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+	}
+	return write(filepath.Join(dir, qubeFile), raw)
 }
 
 // Remove deletes a qube's folder; its volumes must be gone already. The qube's

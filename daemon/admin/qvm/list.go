@@ -143,6 +143,16 @@ func (l *ls) show(ctx context.Context, e *env, list []client.Qube, columns []str
 		head[i] = strings.ToUpper(c)
 	}
 	writeTable(e, append([][]string{head}, rows...))
+	for _, q := range list {
+		if q.State != "NA" {
+			continue
+		}
+		props, err := e.Properties(ctx, q.Name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(e.Err, "%s cannot be used: %s\n", q.Name, props["trouble"].Value)
+	}
 	return nil
 }
 

@@ -75,7 +75,7 @@ func (e *Engine) finish(m *machine) {
 		ev.Reason = engine.Killed
 	case noMemory && (status != 0 || err != nil):
 		ev.Reason = engine.OutOfMemory
-		ev.Detail = fmt.Sprintf("it needed more than its %d MiB of memory", m.limit>>20)
+		ev.Detail = fmt.Sprintf("it needed more than its %d MiB of memory: give it more (its property memory)", m.limit>>20)
 	case err != nil:
 		ev.Reason = engine.Crashed
 		ev.Detail = e.options.Runtime + " was ended from outside"
@@ -302,7 +302,8 @@ func (e *Engine) find(uuid string) (engine.Found, bool, error) {
 		return engine.Found{}, false, err
 	}
 	if m.watch, err = watchMemory(m.group); err != nil {
-		return engine.Found{}, false, err
+		e.log.Warn("a running machine cannot be watched for lack of memory", "uuid", uuid, "error", err)
+		m.watch = &oomWatch{group: m.group}
 	}
 	if frozen, err := m.group.frozen(); err == nil && frozen {
 		m.state = engine.Suspended

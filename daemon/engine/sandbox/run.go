@@ -63,6 +63,9 @@ func (e *Engine) start(ctx context.Context, uuid string) error {
 		return err
 	}
 	watch, err := watchMemory(m.group)
+	if errors.Is(err, fs.ErrNotExist) {
+		return unusable("the machine's control group has vanished: start it again, and see what removes groups below /%s: %w", cgroupParent, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -346,6 +349,9 @@ func readStatus(path string) (int, error) {
 func (e *Engine) tell(ctx context.Context, m *machine, command string, args ...string) error {
 	line := append(e.runtime(m, command), args...)
 	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
+		return unusable("%s cannot be run: %w (%s)", e.options.Binary, err, mend[e.options.Runtime])
+	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %s", e.options.Runtime, command, err, plain(strings.TrimSpace(string(out))))
 	}
