@@ -107,6 +107,10 @@ func New(client dom0.Client, opts Options) *Manager {
 	m.remembered()
 	m.show(m.state)
 	m.unwatch = client.Watch(m.hear)
+	// What came while the window was made was told to nobody.
+	if now := client.Snapshot(); now != m.state {
+		m.show(now)
+	}
 	return m
 }
 
