@@ -27,14 +27,14 @@ qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unp
 	qvm-tags qvm-features qvm-volume qubes-prefs
 qrexec_names := qrexec-client
 
-.PHONY: help setup build go-build runsc run test go-test lint bench go-bench clean
+.PHONY: help setup build go-build runsc run test go-test lint bench bench-build go-bench clean
 
 help:
 	@echo "make run     the desktop of coloured qubes (installs what it needs)"
 	@echo "make test    all tests (installs what they need)"
 	@echo "make build   every program into bin/"
 	@echo "make lint    gofmt, go vet, staticcheck"
-	@echo "make bench   benchmarks"
+	@echo "make bench   measures a whole desktop, writes docs/PERFORMANCE.md"
 	@echo "make clean   remove bin/"
 
 setup:
@@ -81,11 +81,20 @@ lint:
 	@go build -modfile=.ci/tools/go.mod -o $(bin)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
 	@$(bin)/tools/staticcheck ./...
 
+# The figures of docs/PERFORMANCE.md, measured on a whole desktop: about a
+# quarter of an hour with the machine to itself. `make bench quick=1` takes a few
+# minutes and writes to standard output.
 bench: setup
 	@.ci/setup test
-	$(again) go-build runsc
-	$(again) go-bench
+	$(again) go-build runsc bench-build
+	@$(bin)/bench/bench $(if $(quick),--quick,--write docs/PERFORMANCE.md) $(if $(cache),--cache $(cache))
 
+bench-build:
+	@mkdir -p $(bin)/bench
+	@go build -o $(bin)/bench/ ./cmd/bench/emptywindow
+	@CGO_ENABLED=0 go build -o $(bin)/bench/ ./cmd/bench ./cmd/bench/painter ./daemon/engine/enginetest/testinit
+
+# Every package's own benchmarks.
 go-bench:
 	go test -run '^$$' -bench . -benchtime 1s ./...
 

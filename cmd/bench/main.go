@@ -84,6 +84,9 @@ func run(ctx context.Context, o options) error {
 	}
 	r := &results{machine: machine(), quick: o.Quick}
 	for _, name := range o.Engines {
+		if !slices.ContainsFunc([]string{"start", "pixels", "qrexec", "many"}, b.wants) {
+			break
+		}
 		e, err := b.engine(ctx, name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

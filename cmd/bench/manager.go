@@ -159,7 +159,8 @@ func (b *bench) window(ctx context.Context, program string, args []string) (stop
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_CACHE_HOME="+home, "FYNE_THEME=light",
-		"DBUS_SESSION_BUS_ADDRESS=disabled:", "LANG=C.UTF-8")
+		"LANG=C.UTF-8")
+	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(home))
 	}
@@ -192,10 +193,14 @@ func (b *bench) paint(ctx context.Context, program string, args []string, shows 
 		return 0, err
 	}
 	defer stop()
-	err = until(ctx, 3*time.Millisecond, "the window of "+filepath.Base(program), func() (bool, error) {
-		seen, err := look(x)
+	var seen colors
+	err = until(ctx, 3*time.Millisecond, "the window of "+filepath.Base(program), func() (_ bool, err error) {
+		seen, err = look(x)
 		return shows(seen), err
 	})
+	if err != nil {
+		err = fmt.Errorf("%w; seen: %+v", err, seen)
+	}
 	return time.Since(began), err
 }
 
