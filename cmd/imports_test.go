@@ -18,7 +18,7 @@ var leaves = []string{
 	"daemon/qrexec/wire", "daemon/qrexec/control",
 	"daemon/bus/client",
 	"guid/wire", "guid/x11", "guid/x11/x11test",
-	"theme/label",
+	"app/words", "theme/label",
 }
 
 // rules say for a folder which of our packages it may import. The first rule

@@ -3,7 +3,6 @@
 package create
 
 import (
-	"fmt"
 	"image/color"
 	"slices"
 
@@ -16,22 +15,35 @@ import (
 
 	"cubicle/app/control"
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 	"cubicle/theme"
 )
 
-// The kinds of qube, as the page names them.
+// Kind is a kind of qube that can be made.
+type Kind string
+
+// The kinds.
 const (
-	KindApp      = "App qube"
-	KindTemplate = "Template"
+	KindApp      Kind = "app"
+	KindTemplate Kind = "template"
 )
+
+// Title is the kind as the page names it.
+func (k Kind) Title() string {
+	if k == KindTemplate {
+		return words.T("Template")
+	}
+	return words.T("App qube")
+}
 
 // Wish is what the page was filled in with.
 type Wish struct {
 	Name     dom0.Name
-	Kind     string // KindApp or KindTemplate
+	Kind     Kind
 	Label    string // of an app qube
 	Template string // an app qube's template, or what a new template begins as
 	StartNow bool
+	Advanced Advanced // of an app qube
 }
 
 // Page is the form. Make it with New, put Content into a window, and hand
@@ -40,6 +52,12 @@ type Page struct {
 	// OnCreate gets a complete wish; OnCancel ends the page.
 	OnCreate func(Wish)
 	OnCancel func()
+	// OnDraft asks for the property table of a new qube on a template; the
+	// answer goes to Offer. OnCheck asks what is wrong with a property's
+	// value. OnGrown tells that the page needs another height. All may be nil.
+	OnDraft func(template string)
+	OnCheck func(property, value string, answer func(why string))
+	OnGrown func()
 
 	snapshot *dom0.Snapshot
 	wish     Wish
@@ -50,11 +68,13 @@ type Page struct {
 	name     *control.Entry
 	fault    *canvas.Text
 	colours  *Swatches
-	kind     string
+	kind     Kind
 	kinds    []*control.Chip
 	template *control.Select
 	tempHint *canvas.Text
 	start    *control.Check
+	advanced *advanced
+	drafted  string // the template whose table was asked for
 	cancel   *control.Button
 	create   *control.Button
 	failure  *widget.Label
@@ -77,7 +97,7 @@ func (p *Page) First() fyne.Focusable { return p.name }
 
 func (p *Page) build() {
 	leave := func() { p.OnCancel() }
-	p.name = control.NewEntry("work, shopping, vault …")
+	p.name = control.NewEntry(words.T("work, shopping, vault …"))
 	p.name.OnEscape = leave
 	p.name.SetText(string(p.wish.Name))
 	p.name.OnChanged = func(string) { p.touched = true; p.check() }
@@ -88,8 +108,8 @@ func (p *Page) build() {
 	p.colours.OnEscape = leave
 
 	kinds := container.NewHBox()
-	for _, kind := range []string{KindApp, KindTemplate} {
-		one := control.NewChip(kind, func() { p.setKind(kind) })
+	for _, kind := range []Kind{KindApp, KindTemplate} {
+		one := control.NewChip(kind.Title(), func() { p.setKind(kind) })
 		one.OnEscape = leave
 		p.kinds = append(p.kinds, one)
 		kinds.Add(one)
@@ -99,13 +119,13 @@ func (p *Page) build() {
 	p.template.OnEscape = leave
 	p.tempHint = canvas.NewText("", color.Transparent)
 
-	p.start = control.NewCheck("Start it now", nil)
+	p.start = control.NewCheck(words.T("Start it now"), nil)
 	p.start.OnEscape = leave
 	p.start.Checked = p.wish.Name == "" || p.wish.StartNow
 
-	p.cancel = control.NewButton("Cancel", nil, leave)
+	p.cancel = control.NewButton(words.T("Cancel"), nil, leave)
 	p.cancel.OnEscape = leave
-	p.create = control.NewButton("Create", nil, p.submit)
+	p.create = control.NewButton(words.T("Create"), nil, p.submit)
 	p.create.OnEscape = leave
 	p.create.Importance = widget.HighImportance
 
@@ -115,17 +135,18 @@ func (p *Page) build() {
 	p.failBox = container.NewStack(p.failure)
 	p.failBox.Hide()
 
-	title := widget.NewLabel("New qube")
+	title := widget.NewLabel(words.T("New qube"))
 	title.TextStyle.Bold = true
 	title.SizeName = fynetheme.SizeNameHeadingText
 	form := container.New(&formLayout{},
-		caption("Name"), p.name, blank(), p.fault,
-		caption("Kind"), kinds,
-		caption("Colour"), p.colours,
-		caption("Template"), container.NewStack(p.template, control.NewGround("", fynetheme.ColorNameInputBorder, 6)), blank(), p.tempHint,
-		blank(), p.start)
+		caption(words.T("Name")), p.name, blank(), p.fault,
+		caption(words.T("Kind")), kinds,
+		caption(words.T("Colour")), p.colours,
+		caption(words.T("Template")), container.NewStack(p.template, control.NewGround("", fynetheme.ColorNameInputBorder, 6)), blank(), p.tempHint)
+	p.advanced = newAdvanced(p, p.wish.Advanced)
+	more := container.New(layout.NewCustomPaddedVBoxLayout(0), container.NewBorder(nil, nil, p.start, p.advanced.toggle), p.advanced.box)
 	buttons := container.NewHBox(layout.NewSpacer(), p.cancel, p.create)
-	p.content = container.NewBorder(container.NewVBox(title, p.failBox), buttons, nil, nil, form)
+	p.content = container.NewBorder(container.NewVBox(title, p.failBox), buttons, nil, nil, container.New(layout.NewCustomPaddedVBoxLayout(4), form, more))
 
 	kind := p.wish.Kind
 	if kind == "" {
@@ -178,36 +199,58 @@ func (p *Page) Update(s *dom0.Snapshot) {
 		}
 		p.colours.Select(choice)
 	}
+	p.advanced.setEngines(s, p.advanced.wish().Engine)
 	p.check()
 }
 
-func (p *Page) setKind(kind string) {
-	p.kind = kind
-	for _, one := range p.kinds {
-		one.Set(-1, one.Title == kind)
+// Offer takes the property table of the qube that the page would make.
+func (p *Page) Offer(rows []dom0.Property) { p.advanced.offer(rows) }
+
+// draft asks for the table of another template.
+func (p *Page) draft() {
+	if t := p.template.Selected; t != p.drafted && t != "" && p.OnDraft != nil {
+		p.drafted = t
+		p.OnDraft(t)
 	}
-	if p.kind == KindTemplate {
-		p.colours.Hide()
-		p.start.Hide()
-	} else {
-		p.colours.Show()
-		p.start.Show()
-	}
-	p.check()
+}
+
+// Open asks for what the page needs to know; call it when the page is shown.
+func (p *Page) Open() { p.draft() }
+
+func (p *Page) grown() {
 	if p.content != nil {
 		p.content.Refresh()
 	}
+	if p.OnGrown != nil {
+		p.OnGrown()
+	}
+}
+
+func (p *Page) setKind(kind Kind) {
+	p.kind = kind
+	for i, one := range []Kind{KindApp, KindTemplate} {
+		p.kinds[i].Set(-1, one == kind)
+	}
+	app := kind == KindApp
+	control.Show(p.colours, app)
+	control.Show(p.start, app)
+	control.Show(p.advanced.toggle, app)
+	if !app {
+		p.advanced.fold(true)
+	}
+	p.check()
+	p.grown()
 }
 
 // nameFault is why the name cannot be used, or "".
 func (p *Page) nameFault() string {
 	text := p.name.Text
 	if why := dom0.NameFault(text); why != "" {
-		return why
+		return words.Known(why)
 	}
 	for i := range p.snapshot.Qubes {
 		if p.snapshot.Qubes[i].Name == text {
-			return fmt.Sprintf("there is a qube %s already", text)
+			return words.T("there is a qube %s already", text)
 		}
 	}
 	return ""
@@ -216,9 +259,9 @@ func (p *Page) nameFault() string {
 func (p *Page) templateFault() string {
 	switch {
 	case len(p.template.Options) == 0:
-		return "There is no template yet. “cubicle up” makes one."
+		return words.T("There is no template yet. “cubicle up” makes one.")
 	case p.template.Selected == "":
-		return "Choose a template."
+		return words.T("Choose a template.")
 	}
 	return ""
 }
@@ -238,7 +281,7 @@ func (p *Page) check() {
 	name, template := p.nameFault(), p.templateFault()
 	switch {
 	case name == "" || !p.touched && p.name.Text == "":
-		quiet(p.fault, "Letters, digits, “_”, “.” and “-”; a letter first.")
+		quiet(p.fault, words.T("Letters, digits, “_”, “.” and “-”; a letter first."))
 	default:
 		wrong(p.fault, upperFirst(name)+".")
 	}
@@ -246,11 +289,14 @@ func (p *Page) check() {
 	case template != "":
 		wrong(p.tempHint, template)
 	case p.kind == KindTemplate:
-		quiet(p.tempHint, fmt.Sprintf("The new template begins as a copy of %s.", p.template.Selected))
+		quiet(p.tempHint, words.T("The new template begins as a copy of %s.", p.template.Selected))
 	default:
-		quiet(p.tempHint, "Its programs come from here; its files stay its own.")
+		quiet(p.tempHint, words.T("Its programs come from here; its files stay its own."))
 	}
-	p.create.Able(name == "" && template == "" && !p.busy)
+	p.advanced.draw(paint)
+	wrongMore := p.kind == KindApp && len(p.advanced.faults) > 0
+	p.create.Able(name == "" && template == "" && !wrongMore && !p.busy)
+	p.draft()
 }
 
 func upperFirst(text string) string {
@@ -268,13 +314,17 @@ func (p *Page) submit() {
 		return
 	}
 	p.SetBusy(true)
-	p.OnCreate(Wish{
+	w := Wish{
 		Name:     name,
 		Kind:     p.kind,
 		Label:    p.colours.Selected,
 		Template: p.template.Selected,
 		StartNow: p.start.Checked && p.kind == KindApp,
-	})
+	}
+	if p.kind == KindApp {
+		w.Advanced = p.advanced.wish()
+	}
+	p.OnCreate(w)
 }
 
 // SetBusy keeps a second press away while the daemon is asked.
@@ -288,5 +338,5 @@ func (p *Page) Fail(reason string) {
 	p.SetBusy(false)
 	p.failure.SetText(reason)
 	p.failBox.Show()
-	p.content.Refresh()
+	p.grown()
 }

@@ -11,6 +11,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 	"cubicle/theme"
 	"cubicle/theme/label"
 )
@@ -164,7 +165,7 @@ func (r *swatchRenderer) Objects() []fyne.CanvasObject { return r.objects }
 func (r *swatchRenderer) MinSize() fyne.Size {
 	widest := float32(0)
 	for _, l := range r.swatches.Labels {
-		widest = max(widest, fyne.MeasureText(l.Name, r.name.TextSize, r.name.TextStyle).Width)
+		widest = max(widest, fyne.MeasureText(words.Label(l.Name), r.name.TextSize, r.name.TextStyle).Width)
 	}
 	return fyne.NewSize(float32(len(r.swatches.Labels))*swatchStep+8+widest, swatchStep)
 }
@@ -215,7 +216,7 @@ func (r *swatchRenderer) Refresh() {
 		r.fills[i].Refresh()
 		r.rings[i].Refresh()
 	}
-	r.name.Text, r.name.Color = s.Selected, th.Color(fynetheme.ColorNameForeground, variant)
+	r.name.Text, r.name.Color = words.Label(s.Selected), th.Color(fynetheme.ColorNameForeground, variant)
 	r.name.TextSize = th.Size(fynetheme.SizeNameText)
 	r.name.Refresh()
 	r.Layout(s.Size())

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cubicle/app/words"
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/paths"
 )
@@ -68,7 +69,7 @@ const (
 func (b *Bus) run(ctx context.Context) {
 	defer close(b.done)
 	busSilent := time.AfterFunc(patience, func() {
-		b.complain(fmt.Sprintf("Nothing answers on the bus at %s.", b.address))
+		b.complain(words.T("Nothing answers on the bus at %s.", b.address))
 	})
 	conn, err := client.Connect(ctx, b.address)
 	busSilent.Stop()
@@ -80,7 +81,7 @@ func (b *Bus) run(ctx context.Context) {
 	close(b.ready)
 
 	daemonSilent := time.AfterFunc(patience, func() {
-		b.complain("The bus is there, but qubesd is not running on it.")
+		b.complain(words.T("The bus is there, but qubesd is not running on it."))
 	})
 	defer daemonSilent.Stop()
 	events := conn.Watch(ctx)
@@ -149,9 +150,9 @@ func (b *Bus) apply(e client.Event) weight {
 		return important
 	case client.Lost:
 		b.state.Link = Lost
-		b.state.Problem = "The connection to qubesd was lost."
+		b.state.Problem = words.T("The connection to qubesd was lost.")
 		if e.Err != nil {
-			b.state.Problem = fmt.Sprintf("The connection to qubesd was lost: %v.", e.Err)
+			b.state.Problem = words.T("The connection to qubesd was lost: %v.", e.Err)
 		}
 		return important
 	case client.QubeAdded:
@@ -215,9 +216,9 @@ func refusal(op, subject string, err error) error {
 	e := &Error{Op: op, Subject: subject, Name: client.ErrorName(err), Reason: err.Error(), Err: err}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Reason = "qubesd did not answer in time"
+		e.Reason = words.T("qubesd did not answer in time")
 	case errors.Is(err, context.Canceled):
-		e.Reason = "it was called off"
+		e.Reason = words.T("it was called off")
 	}
 	return e
 }

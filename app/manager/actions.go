@@ -13,6 +13,7 @@ import (
 	"cubicle/app/control"
 	"cubicle/app/create"
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 )
 
 // answerTime is how long the daemon may take to accept an action; the work
@@ -156,9 +157,9 @@ func (m *Manager) killAfterAsking(qubes []dom0.Qube) {
 	}
 	m.ask(question{
 		icon:  control.ColorIcon("kill", fynetheme.ColorNameError),
-		title: fmt.Sprintf("Kill %s?", names(qubes)),
-		loss:  "It stops at once. What is not saved in its windows is lost.",
-		do:    "Kill",
+		title: words.T("Kill %s?", names(qubes)),
+		loss:  words.T("It stops at once. What is not saved in its windows is lost."),
+		do:    words.T("Kill"),
 		act: func() {
 			m.do("kill", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Kill(ctx, q.ID) })
 		},
@@ -178,9 +179,9 @@ func (m *Manager) remove() {
 		if isUp(&q) {
 			m.notices.add(notice{
 				key:    noticeKey("remove", q.Name),
-				title:  fmt.Sprintf("Could not remove %s", q.Name),
-				reason: fmt.Sprintf("It is %s. Shut it down first, then remove it.", faceOf(&q).word),
-				next:   "Shut down",
+				title:  words.T("Could not remove %s", q.Name),
+				reason: words.T("It is %s. Shut it down first, then remove it.", faceOf(&q).word),
+				next:   words.T("Shut down"),
 				act: func() {
 					m.do("shutdown", []dom0.Qube{q}, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) {
 						return m.client.Shutdown(ctx, q.ID, false)
@@ -200,24 +201,27 @@ func (m *Manager) remove() {
 			}
 		}
 	}
-	whose := "its"
-	if len(qubes) > 1 {
-		whose = "their"
-	}
-	title := fmt.Sprintf("Remove %s?", names(qubes))
-	if disk > 0 {
-		title = fmt.Sprintf("Remove %s and %s %s?", names(qubes), whose, size(disk))
+	title := words.T("Remove %s?", names(qubes))
+	loss := words.T("All its files are deleted. There is no backup of it.")
+	switch {
+	case len(qubes) > 1:
+		loss = words.T("All their files are deleted. There is no backup of them.")
+		if disk > 0 {
+			title = words.T("Remove %s and their %s?", names(qubes), size(disk))
+		}
+	case disk > 0:
+		title = words.T("Remove %s and its %s?", names(qubes), size(disk))
 	}
 	detail := ""
 	if len(based) > 0 {
-		detail = fmt.Sprintf("Built on it: %s.", strings.Join(based, ", "))
+		detail = words.T("Built on it: %s.", strings.Join(based, ", "))
 	}
 	m.ask(question{
 		icon:   control.ColorIcon("trash", fynetheme.ColorNameError),
 		title:  title,
-		loss:   fmt.Sprintf("All %s files are deleted. There is no backup of %s.", whose, map[bool]string{true: "them", false: "it"}[len(qubes) > 1]),
+		loss:   loss,
 		detail: detail,
-		do:     "Remove",
+		do:     words.T("Remove"),
 		act: func() {
 			m.do("remove", qubes, func(ctx context.Context, q dom0.Qube) (dom0.JobID, error) { return m.client.Remove(ctx, q.ID) })
 		},
@@ -231,11 +235,11 @@ func (m *Manager) clone() {
 	}
 	q := qubes[0]
 	m.askText(prompt{
-		title:       fmt.Sprintf("Clone %s", q.Name),
-		hint:        fmt.Sprintf("The copy gets all files and settings of %s.", q.Name),
-		placeholder: "Name of the copy",
+		title:       words.T("Clone %s", q.Name),
+		hint:        words.T("The copy gets all files and settings of %s.", q.Name),
+		placeholder: words.T("Name of the copy"),
 		text:        m.freeName(q.Name),
-		do:          "Clone",
+		do:          words.T("Clone"),
 		check:       m.nameFault,
 		act: func(text string) {
 			name, err := dom0.ParseName(text)
@@ -250,10 +254,10 @@ func (m *Manager) clone() {
 // nameFault is why a new qube cannot have that name, or "".
 func (m *Manager) nameFault(text string) string {
 	if why := dom0.NameFault(text); why != "" {
-		return why
+		return words.Known(why)
 	}
 	if _, taken := m.state.ByName(text); taken {
-		return fmt.Sprintf("there is a qube %s already", text)
+		return words.T("there is a qube %s already", text)
 	}
 	return ""
 }
@@ -272,15 +276,15 @@ func (m *Manager) run() {
 	if len(qubes) == 0 {
 		return
 	}
-	root := control.NewCheck("As root", nil)
+	root := control.NewCheck(words.T("As root"), nil)
 	root.OnEscape = m.closeSheet
 	m.askText(prompt{
-		title:       fmt.Sprintf("Run a command in %s", names(qubes)),
-		placeholder: "Shell command, such as xterm",
-		do:          "Run",
+		title:       words.T("Run a command in %s", names(qubes)),
+		placeholder: words.T("Shell command, such as xterm"),
+		do:          words.T("Run"),
 		check: func(text string) string {
 			if strings.TrimSpace(text) == "" {
-				return "a command is needed"
+				return words.T("a command is needed")
 			}
 			return ""
 		},
@@ -322,8 +326,37 @@ func (m *Manager) newQube(earlier create.Wish) {
 	page := create.New(m.state, earlier)
 	page.OnCancel = m.closeSheet
 	page.OnCreate = func(w create.Wish) { m.create(page, w) }
+	page.OnDraft = func(template string) {
+		var rows []dom0.Property
+		m.inquire(func(ctx context.Context) (err error) {
+			rows, err = m.client.DraftProperties(ctx, dom0.AppVM, template)
+			return err
+		}, func(err error) {
+			if err == nil { // else the fields stay without their defaults
+				page.Offer(rows)
+			}
+		})
+	}
+	page.OnCheck = func(property, value string, answer func(string)) {
+		m.inquire(func(ctx context.Context) error {
+			return m.client.CheckProperty(ctx, dom0.AppVM, "", property, value)
+		}, func(err error) {
+			why := ""
+			if err != nil {
+				why = reason(err)
+			}
+			answer(why)
+		})
+	}
 	m.openSheet(page.Content(), 560)
+	own := m.sheet
+	page.OnGrown = func() {
+		if m.sheet == own {
+			own.fit()
+		}
+	}
 	m.page = page
+	page.Open()
 	m.canvas.Focus(page.First())
 }
 
@@ -332,11 +365,12 @@ func (m *Manager) create(page *create.Page, w create.Wish) {
 		if w.Kind == create.KindTemplate {
 			source, ok := m.client.Snapshot().ByName(w.Template)
 			if !ok {
-				return "", &dom0.Error{Op: "create", Subject: string(w.Name), Reason: fmt.Sprintf("template %s is gone", w.Template)}
+				return "", &dom0.Error{Op: "create", Subject: string(w.Name), Reason: words.T("template %s is gone", w.Template)}
 			}
 			return m.client.Clone(ctx, source.ID, w.Name)
 		}
-		return m.client.Create(ctx, dom0.NewQube{Name: w.Name, Class: dom0.AppVM, Label: w.Label, Template: w.Template})
+		rows, private := w.Advanced.Properties()
+		return m.client.Create(ctx, dom0.NewQube{Name: w.Name, Class: dom0.AppVM, Label: w.Label, Template: w.Template, Properties: rows, Private: private})
 	}
 	m.request(ask, func(id dom0.JobID, err error) {
 		if err != nil {
@@ -427,15 +461,15 @@ func (m *Manager) retryOf(j dom0.Job) func() {
 func (m *Manager) failed(kind, name string, err error, again func()) {
 	n := notice{
 		key:    noticeKey(kind, name),
-		title:  fmt.Sprintf("Could not %s %s", jobWord(kind), name),
+		title:  couldNot(kind, name),
 		reason: reason(err),
 	}
 	if again != nil {
-		n.next, n.act = "Retry", again
+		n.next, n.act = words.T("Retry"), again
 	}
 	// A qube that does not shut down is what Kill is for.
 	if q, ok := m.state.ByName(name); ok && kind == "shutdown" && isUp(&q) {
-		n.next, n.act = "Kill …", func() { m.killAfterAsking([]dom0.Qube{q}) }
+		n.next, n.act = words.T("Kill …"), func() { m.killAfterAsking([]dom0.Qube{q}) }
 	}
 	m.notices.add(n)
 }
@@ -449,7 +483,7 @@ func reason(err error) string {
 		text = refused.Reason
 	}
 	if text == "" {
-		return "The daemon gave no reason."
+		return words.T("The daemon gave no reason.")
 	}
 	text = strings.ToUpper(text[:1]) + text[1:]
 	if !strings.ContainsAny(text[len(text)-1:], ".!?") {
@@ -462,7 +496,7 @@ func (m *Manager) cancelJob(id dom0.JobID) {
 	m.request(func(ctx context.Context) (dom0.JobID, error) { return id, m.client.Cancel(ctx, id) },
 		func(id dom0.JobID, err error) {
 			if err != nil {
-				m.notices.add(notice{key: "cancel " + string(id), title: "Could not cancel", reason: reason(err)})
+				m.notices.add(notice{key: "cancel " + string(id), title: words.T("Could not cancel"), reason: reason(err)})
 			}
 		})
 }
@@ -477,23 +511,23 @@ func (m *Manager) menuItems(full bool) []*fyne.MenuItem {
 	}
 	var items []*fyne.MenuItem
 	if full {
-		pause := item("Pause", "pause", a.pause, m.pauseOrResume)
+		pause := item(words.T("Pause"), "pause", a.pause, m.pauseOrResume)
 		if a.resume && !a.pause {
-			pause = item("Resume", "play", true, m.pauseOrResume)
+			pause = item(words.T("Resume"), "play", true, m.pauseOrResume)
 		}
 		items = append(items,
-			item("Start", "play", a.start, m.start),
-			item("Shut down", "stop", a.shutdown, m.shutdown),
+			item(words.T("Start"), "play", a.start, m.start),
+			item(words.T("Shut down"), "stop", a.shutdown, m.shutdown),
 			pause,
-			item("Terminal", "terminal", a.open, m.terminal),
+			item(words.T("Terminal"), "terminal", a.open, m.terminal),
 			fyne.NewMenuItemSeparator())
 	}
 	return append(items,
-		item("Run command …", "run", a.open, m.run),
-		item("Clone …", "clone", a.clone, m.clone),
+		item(words.T("Run command …"), "run", a.open, m.run),
+		item(words.T("Clone …"), "clone", a.clone, m.clone),
 		fyne.NewMenuItemSeparator(),
-		item("Kill …", "kill", a.kill, m.kill),
-		item("Remove …", "trash", a.remove, m.remove))
+		item(words.T("Kill …"), "kill", a.kill, m.kill),
+		item(words.T("Remove …"), "trash", a.remove, m.remove))
 }
 
 // names lists qubes for a sentence; more than three become a number.
@@ -504,9 +538,9 @@ func names(qubes []dom0.Qube) string {
 	}
 	switch n := len(list); {
 	case n > 3:
-		return fmt.Sprintf("%d qubes", n)
+		return words.T("%d qubes", n)
 	case n > 1:
-		return strings.Join(list[:n-1], ", ") + " and " + list[n-1]
+		return words.T("%s and %s", strings.Join(list[:n-1], ", "), list[n-1])
 	}
 	return strings.Join(list, "")
 }

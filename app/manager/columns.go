@@ -6,6 +6,7 @@ import (
 	"fyne.io/fyne/v2"
 
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 )
 
 // columnKey names a column in preferences.
@@ -35,14 +36,14 @@ type column struct {
 
 func columns() []column {
 	return []column{
-		{key: colName, title: "Name", flex: 3, sample: "untrusted-web"},
-		{key: colState, title: "State", flex: 1, sample: "shutting down"},
-		{key: colTemplate, title: "Template", flex: 2, sample: "debian-12-min", yield: 2},
-		{key: colNetwork, title: "Network", flex: 2, sample: "sys-firewall", yield: 3},
-		{key: colCPU, title: "CPU", figure: true, sample: "1000 %", yield: 1},
-		{key: colMemory, title: "Memory", figure: true, sample: "9999 MB", yield: 4},
-		{key: colDisk, title: "Disk", figure: true, sample: "9999 MB", yield: 5},
-		{key: colIsolation, title: "Isolation", sample: "namespaces", yield: 1},
+		{key: colName, title: words.T("Name"), flex: 3, sample: "untrusted-web"},
+		{key: colState, title: words.T("State"), flex: 1, sample: words.T("shutting down")},
+		{key: colTemplate, title: words.T("Template"), flex: 2, sample: "debian-12-min", yield: 2},
+		{key: colNetwork, title: words.T("Network"), flex: 2, sample: "sys-firewall", yield: 3},
+		{key: colCPU, title: words.T("CPU"), figure: true, sample: "1000 %", yield: 1},
+		{key: colMemory, title: words.T("Memory"), figure: true, sample: "9999 MB", yield: 4},
+		{key: colDisk, title: words.T("Disk"), figure: true, sample: "9999 MB", yield: 5},
+		{key: colIsolation, title: words.T("Isolation"), sample: "namespaces", yield: 1},
 	}
 }
 
@@ -70,9 +71,9 @@ func (c column) text(q *dom0.Qube) string {
 	case colTemplate:
 		switch {
 		case q.Class == dom0.TemplateVM:
-			return "(template)"
+			return words.T("(template)")
 		case q.Outdated:
-			return q.Template + " (old)"
+			return words.T("%s (old)", q.Template)
 		}
 		return q.Template
 	case colNetwork:
@@ -80,7 +81,7 @@ func (c column) text(q *dom0.Qube) string {
 		case q.Class == dom0.AdminVM:
 			return ""
 		case q.NetVM == "":
-			return "offline"
+			return words.T("offline")
 		}
 		return q.NetVM
 	case colCPU:
@@ -122,13 +123,15 @@ type place struct{ x, width float32 }
 
 // arrange shares width among the columns. wide holds, per column, the width
 // of its widest text as measured.
-func arrange(cols []column, wide []float32, width float32) []place {
+func arrange(cols []column, hidden map[columnKey]bool, wide []float32, width float32) []place {
 	need := func(i int) float32 { return wide[i] + cols[i].extra() }
 	shown := make([]bool, len(cols))
 	total := float32(2*margin - gap)
 	for i := range cols {
-		shown[i] = true
-		total += need(i) + gap
+		shown[i] = !hidden[cols[i].key]
+		if shown[i] {
+			total += need(i) + gap
+		}
 	}
 	for total > width {
 		worst := -1

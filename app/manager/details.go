@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"fmt"
 	"strings"
 
 	"fyne.io/fyne/v2"
@@ -13,6 +12,7 @@ import (
 
 	"cubicle/app/control"
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 	"cubicle/theme"
 )
 
@@ -30,6 +30,7 @@ type details struct {
 	step   *widget.Label
 	stop   *control.Button
 	work   *fyne.Container
+	toggle *control.Button // opens the pane
 	job    dom0.JobID
 }
 
@@ -45,16 +46,19 @@ func newDetails(m *Manager) *details {
 	d.remark.Truncation = fyne.TextTruncateEllipsis
 	d.bar = control.NewBar()
 	d.step = widget.NewLabel("")
-	d.stop = control.NewButton("Cancel", nil, func() { m.cancelJob(d.job) })
+	d.stop = control.NewButton(words.T("Cancel"), nil, func() { m.cancelJob(d.job) })
 	d.stop.OnEscape = m.Focus
 	d.work = container.NewHBox(d.step, container.NewCenter(d.bar), d.stop)
 	d.work.Hide()
+	d.toggle = control.NewButton(words.T("Details"), control.Icon("right"), func() { m.openPane(!m.pane.isOpen()) })
+	d.toggle.Importance = widget.LowImportance
+	d.toggle.OnEscape = m.Focus
 	first := container.NewBorder(nil, nil, container.NewHBox(container.NewCenter(d.tag), d.name), nil, d.facts)
 	second := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(-8), first, second)
 	d.box = container.NewStack(control.NewGround(theme.Panel, "", 0),
 		container.NewBorder(widget.NewSeparator(), nil, nil, nil,
-			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), container.NewBorder(nil, nil, nil, container.NewCenter(d.work), lines))))
+			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), container.NewBorder(nil, nil, nil, container.NewHBox(container.NewCenter(d.work), container.NewCenter(d.toggle)), lines))))
 	return d
 }
 
@@ -64,13 +68,13 @@ func (d *details) show(chosen []dom0.Qube) {
 	switch len(chosen) {
 	case 0:
 		control.SetImage(d.tag, control.Picture("qube-manager"))
-		d.words("", d.summary())
+		d.set("", d.summary())
 		d.note(d.isolationOfAll())
 		d.working(dom0.Job{})
 	case 1:
 		q := &chosen[0]
 		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color))
-		d.words(q.Name, d.describe(q))
+		d.set(q.Name, d.describe(q))
 		job := jobOn(d.manager.state, q)
 		if job.ID != "" {
 			d.note("", "") // the job takes its room
@@ -85,13 +89,22 @@ func (d *details) show(chosen []dom0.Qube) {
 				up++
 			}
 		}
-		d.words(count(len(chosen), "qube", "qubes")+" selected", fmt.Sprintf("%d running · actions apply to all of them", up))
+		d.set(words.N(len(chosen), "%d qube selected", "%d qubes selected"), words.T("%d running · actions apply to all of them", up))
 		d.note("", "")
 		d.working(dom0.Job{})
 	}
 }
 
-func (d *details) words(name, facts string) {
+// toggled tells whether the pane is open.
+func (d *details) toggled(open bool) {
+	icon := "right"
+	if open {
+		icon = "left"
+	}
+	d.toggle.SetIcon(control.Icon(icon))
+}
+
+func (d *details) set(name, facts string) {
 	control.Show(d.name, name != "")
 	setLabel(d.name, name)
 	setLabel(d.facts, facts)
@@ -140,7 +153,7 @@ func setLabel(l *widget.Label, text string) {
 func (d *details) summary() string {
 	s := d.manager.state
 	if s.Link == dom0.Connecting {
-		return "Connecting to qubesd …"
+		return words.T("Connecting to qubesd …")
 	}
 	up, used := 0, uint64(0)
 	for i := range s.Qubes {
@@ -149,9 +162,9 @@ func (d *details) summary() string {
 			used += s.Qubes[i].MemoryUsed
 		}
 	}
-	text := fmt.Sprintf("%s · %d running", count(len(s.Qubes), "qube", "qubes"), up)
+	text := words.N(len(s.Qubes), "%d qube", "%d qubes") + " · " + words.T("%d running", up)
 	if used > 0 {
-		text += " · " + memory(used) + " of memory in use"
+		text += " · " + words.T("%s of memory in use", memory(used))
 	}
 	return text
 }
@@ -161,7 +174,7 @@ func (d *details) isolationOfAll() (kind, text string) {
 	s := d.manager.state
 	for _, e := range s.Engines {
 		if e.Name == s.DefaultEngine && e.Weakness != "" {
-			return "isolation", fmt.Sprintf("Isolation by %s: %s", e.Isolation, e.Weakness)
+			return "isolation", words.T("Isolation by %s: %s", e.Isolation, words.Known(e.Weakness))
 		}
 	}
 	return "", ""
@@ -170,26 +183,26 @@ func (d *details) isolationOfAll() (kind, text string) {
 func (d *details) describe(q *dom0.Qube) string {
 	kind := classWord(q.Class)
 	if q.Template != "" {
-		kind += " on " + q.Template
+		kind = words.T("%s on %s", kind, q.Template)
 	}
 	facts := []string{kind}
 	if isUp(q) && !q.Started.IsZero() {
-		facts = append(facts, "started "+since(q.Started, d.manager.opts.Now()))
+		facts = append(facts, words.T("started %s", since(q.Started, d.manager.opts.Now())))
 	} else {
 		facts = append(facts, faceOf(q).word)
 	}
 	if q.VCPUs > 0 {
-		facts = append(facts, count(int(q.VCPUs), "vCPU", "vCPUs"))
+		facts = append(facts, words.N(int(q.VCPUs), "%d vCPU", "%d vCPUs"))
 	}
 	if q.MemoryMax > 0 {
-		facts = append(facts, memory(uint64(q.MemoryMax)<<20)+" memory")
+		facts = append(facts, words.T("%s memory", memory(uint64(q.MemoryMax)<<20)))
 	}
 	switch {
 	case q.Class == dom0.AdminVM:
 	case q.NetVM == "":
-		facts = append(facts, "offline")
+		facts = append(facts, words.T("offline"))
 	default:
-		facts = append(facts, "network by "+q.NetVM)
+		facts = append(facts, words.T("network by %s", q.NetVM))
 	}
 	return strings.Join(facts, " · ")
 }
@@ -201,13 +214,13 @@ func remarkOn(q *dom0.Qube) (kind, text string) {
 	case q.Problem != "":
 		return "problem", q.Problem
 	case q.State == dom0.Crashed:
-		return "problem", "It ended unexpectedly. Start it again."
+		return "problem", words.T("It ended unexpectedly. Start it again.")
 	case q.Outdated:
-		return "info", fmt.Sprintf("%s has a newer version: restart to use it.", q.Template)
+		return "info", words.T("%s has a newer version: restart to use it.", q.Template)
 	case q.Weakness != "":
-		return "isolation", fmt.Sprintf("Isolation by %s: %s", q.Isolation, q.Weakness)
+		return "isolation", words.T("Isolation by %s: %s", q.Isolation, words.Known(q.Weakness))
 	case q.Isolation != "":
-		return "isolation", fmt.Sprintf("Isolation by %s.", q.Isolation)
+		return "isolation", words.T("Isolation by %s.", q.Isolation)
 	}
 	return "", ""
 }
@@ -249,7 +262,7 @@ func (e *errands) show(s *dom0.Snapshot) {
 		for _, j := range list {
 			one := &errand{text: widget.NewLabel(""), bar: control.NewBar()}
 			one.text.Truncation = fyne.TextTruncateEllipsis
-			stop := control.NewButton("Cancel", nil, func() { e.cancel(j.ID) })
+			stop := control.NewButton(words.T("Cancel"), nil, func() { e.cancel(j.ID) })
 			e.box.Add(panel(theme.NoticeGround, "", container.NewBorder(nil, nil, nil,
 				container.NewHBox(container.NewCenter(one.bar), stop), one.text)))
 			e.shown = append(e.shown, j.ID)
@@ -260,7 +273,7 @@ func (e *errands) show(s *dom0.Snapshot) {
 	for _, j := range list {
 		text := j.Text
 		if text == "" {
-			text = fmt.Sprintf("%s %s", upperFirst(jobDoing(j.Kind)), j.Qube)
+			text = upperFirst(jobDoing(j.Kind)) + " " + j.Qube
 		}
 		setLabel(e.bars[j.ID].text, text)
 		e.bars[j.ID].bar.Set(j.Progress)

@@ -1,8 +1,6 @@
 package manager
 
 import (
-	"fmt"
-
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
@@ -12,6 +10,7 @@ import (
 	"cubicle/app/control"
 	"cubicle/app/create"
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 	"cubicle/theme"
 )
 
@@ -50,23 +49,23 @@ func (e *emptyState) show(m *Manager, n int) {
 	icon, title, text, word, act := "", "", "", "", func() {}
 	switch {
 	case m.state.Link == dom0.Connecting:
-		icon, title = "unplugged", "Waiting for qubesd"
-		text = "The list appears as soon as the daemon answers."
+		icon, title = "unplugged", words.T("Waiting for qubesd")
+		text = words.T("The list appears as soon as the daemon answers.")
 		if m.state.Problem != "" {
-			text = m.state.Problem + "\nStart it with “cubicle up”; this window notices by itself."
+			text = m.state.Problem + "\n" + words.T("Start it with “cubicle up”; this window notices by itself.")
 		}
 	case len(m.state.Qubes) == 0:
-		title = "No qubes yet"
-		text = "A qube is a computer of its own for one part of your life:\nwork, banking, a link from a stranger. Begin with one."
-		word, act = "New qube", func() { m.newQube(create.Wish{}) }
+		title = words.T("No qubes yet")
+		text = words.T("A qube is a computer of its own for one part of your life:\nwork, banking, a link from a stranger. Begin with one.")
+		word, act = words.T("New qube"), func() { m.newQube(create.Wish{}) }
 	case m.filter.Text != "":
-		icon, title = "search", fmt.Sprintf("Nothing matches “%s”", cut(m.filter.Text, 300, m.textSize(), fyne.TextStyle{Bold: true}))
-		text = "The filter looks at name, colour, state, template and network."
-		word, act = "Clear filter", func() { m.filter.SetText(""); m.pickGroup(groupAll); m.Focus() }
+		icon, title = "search", words.T("Nothing matches “%s”", cut(m.filter.Text, 300, m.textSize(), fyne.TextStyle{Bold: true}))
+		text = words.T("The filter looks at name, colour, state, template and network.")
+		word, act = words.T("Clear filter"), func() { m.filter.SetText(""); m.pickGroup(groupAll); m.Focus() }
 	default:
-		icon, title = "info", "None here"
-		text = fmt.Sprintf("No qube belongs to “%s” now.", m.group.title())
-		word, act = "Show all", func() { m.pickGroup(groupAll); m.Focus() }
+		icon, title = "info", words.T("None here")
+		text = words.T("No qube belongs to “%s” now.", m.group.title())
+		word, act = words.T("Show all"), func() { m.pickGroup(groupAll); m.Focus() }
 	}
 	drawing := control.Picture("qube-manager")
 	if icon != "" {

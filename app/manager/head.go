@@ -24,8 +24,9 @@ type tableHead struct {
 }
 
 var (
-	_ fyne.Tappable     = (*tableHead)(nil)
-	_ desktop.Hoverable = (*tableHead)(nil)
+	_ fyne.Tappable          = (*tableHead)(nil)
+	_ fyne.SecondaryTappable = (*tableHead)(nil)
+	_ desktop.Hoverable      = (*tableHead)(nil)
 )
 
 func (h *tableHead) at(x float32) int {
@@ -52,6 +53,13 @@ func (h *tableHead) Tapped(ev *fyne.PointEvent) {
 	h.Refresh()
 	if h.table.onOrder != nil {
 		h.table.onOrder(next)
+	}
+}
+
+// TappedSecondary opens the menu of columns.
+func (h *tableHead) TappedSecondary(ev *fyne.PointEvent) {
+	if h.table.onColumns != nil {
+		h.table.onColumns(ev.AbsolutePosition)
 	}
 }
 

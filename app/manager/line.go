@@ -83,11 +83,18 @@ func (l *line) set(p control.Painter, s lineState) {
 	l.drawn, l.fresh = s, false
 	l.places = slices.Clone(l.table.places)
 
+	if s.row.heading != "" {
+		l.drawHeading(p, s)
+		return
+	}
 	l.drawGround(p, s)
+	for _, o := range []fyne.CanvasObject{l.tag, l.lamp} {
+		control.Show(o, true)
+	}
 	q := &s.row.qube
 	face := faceOf(q)
 	working := s.row.job.ID != ""
-	if working && face.word == "halted" {
+	if working && q.State == dom0.Halted && q.Problem == "" {
 		face = stateFace{jobDoing(s.row.job.Kind), halfShape, fynetheme.ColorNameWarning}
 	}
 	for i, c := range l.table.cols {
@@ -113,6 +120,20 @@ func (l *line) drawGround(p control.Painter, s lineState) {
 	control.Place(l.edge, margin, s.y+rowHeight-1, s.width-2*margin, 1)
 }
 
+// drawHeading draws the row that begins a family.
+func (l *line) drawHeading(p control.Painter, s lineState) {
+	for _, o := range l.objects {
+		control.Show(o, o == l.ground || o == l.edge || o == l.cells[0])
+	}
+	s.selected, s.over, s.cursor = false, false, false
+	l.drawGround(p, s)
+	textSize := p.Size(fynetheme.SizeNameCaptionText)
+	text := cut(s.row.heading, s.width-2*margin, textSize, l.cells[0].TextStyle)
+	control.SetText(l.cells[0], text, p.Ink(theme.Muted), textSize)
+	measured := fyne.MeasureText(text, textSize, l.cells[0].TextStyle)
+	control.Place(l.cells[0], margin, s.y+rowHeight-measured.Height-6, measured.Width, measured.Height)
+}
+
 func (l *line) drawCell(p control.Painter, i int, c column, s lineState, face stateFace, working bool) {
 	q := &s.row.qube
 	at, cell := l.places[i], l.cells[i]
@@ -130,7 +151,7 @@ func (l *line) drawCell(p control.Painter, i int, c column, s lineState, face st
 		control.SetImage(l.lamp, lampIcon(face, p))
 		control.Place(l.lamp, at.x, s.y+(rowHeight-iconSize)/2, iconSize, iconSize)
 		x, width = x+iconSize+iconGap-2, width-iconSize-iconGap+2
-		if face.word == "halted" {
+		if face.icon == ringShape {
 			ink = p.Ink(theme.Muted)
 		}
 		if face.ink == fynetheme.ColorNameError {

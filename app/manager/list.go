@@ -6,12 +6,16 @@ import (
 	"strings"
 
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 )
 
 // row is a qube with the job that runs on it, if any.
 type row struct {
 	qube dom0.Qube
 	job  dom0.Job // zero ID: none
+
+	// heading begins a family of rows; such a row has no qube.
+	heading string
 }
 
 // group is one of the chips above the table.
@@ -27,7 +31,7 @@ const (
 )
 
 func (g group) title() string {
-	return [...]string{"All", "Running", "App qubes", "Templates", "Problems"}[g]
+	return [...]string{words.T("All"), words.T("Running"), words.T("App qubes"), words.T("Templates"), words.T("Problems")}[g]
 }
 
 func (g group) has(q *dom0.Qube) bool {
@@ -46,11 +50,11 @@ func (g group) has(q *dom0.Qube) bool {
 
 // matches reports whether every word of the filter is in the qube's name,
 // label, template or netvm, or begins the word for its state.
-func matches(q *dom0.Qube, words []string) bool {
-	for _, w := range words {
+func matches(q *dom0.Qube, query []string) bool {
+	for _, w := range query {
 		switch {
 		case contains(q.Name, w), contains(q.Template, w), contains(q.NetVM, w):
-		case strings.HasPrefix(q.Label.Name, w), strings.HasPrefix(faceOf(q).word, w):
+		case strings.HasPrefix(q.Label.Name, w), strings.HasPrefix(strings.ToLower(words.Label(q.Label.Name)), w), strings.HasPrefix(faceOf(q).word, w):
 		default:
 			return false
 		}
@@ -69,12 +73,12 @@ type order struct {
 
 // view picks and sorts what the table shows. It never changes s.
 func view(s *dom0.Snapshot, g group, filter string, o order) []row {
-	words := strings.Fields(strings.ToLower(filter))
+	query := strings.Fields(strings.ToLower(filter))
 	rows := make([]row, 0, len(s.Qubes))
 	for i := range s.Qubes {
 		q := &s.Qubes[i]
-		if g.has(q) && matches(q, words) {
-			rows = append(rows, row{*q, jobOn(s, q)})
+		if g.has(q) && matches(q, query) {
+			rows = append(rows, row{qube: *q, job: jobOn(s, q)})
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b row) int { return o.compare(&a, &b) })

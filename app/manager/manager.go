@@ -23,6 +23,7 @@ import (
 	"cubicle/app/control"
 	"cubicle/app/create"
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 	"cubicle/theme"
 )
 
@@ -55,21 +56,24 @@ type Manager struct {
 
 	state *dom0.Snapshot
 	group group
+	by    family // how the rows are set in families
 
-	table   *table
-	tools   *toolbar
-	filter  *control.Entry
-	chips   []*control.Chip
-	notices *notices
-	link    *linkPanel
-	errands *errands
-	details *details
-	empty   *emptyState
-	tip     *tip
-	sheet   *sheet
-	page    *create.Page // when the sheet is the new-qube page
-	main    *fyne.Container
-	content fyne.CanvasObject
+	table    *table
+	tools    *toolbar
+	filter   *control.Entry
+	byButton *control.Button
+	chips    []*control.Chip
+	notices  *notices
+	link     *linkPanel
+	errands  *errands
+	details  *details
+	pane     *pane
+	empty    *emptyState
+	tip      *tip
+	sheet    *sheet
+	page     *create.Page // when the sheet is the new-qube page
+	main     *fyne.Container
+	content  fyne.CanvasObject
 
 	jobs    map[dom0.JobID]dom0.JobState // as last seen; nil before the first live snapshot
 	retries map[dom0.JobID]func()
@@ -147,6 +151,7 @@ func (m *Manager) build() {
 	m.table.onSelect = m.selected
 	m.table.onActivate = m.activate
 	m.table.onMenu = m.contextMenu
+	m.table.onColumns = m.columnMenu
 	m.table.onKey = m.key
 	m.table.onRune = m.search
 	m.table.onShortcut = m.shortcut
@@ -166,7 +171,7 @@ func (m *Manager) build() {
 	m.tip = newTip(m.opts.Later)
 	m.table.onTip = m.tip.want
 
-	m.filter = control.NewEntry("Filter qubes")
+	m.filter = control.NewEntry(words.T("Filter qubes"))
 	m.filter.Icon = control.ColorIcon("search", theme.Muted)
 	m.filter.OnChanged = func(string) { m.list(); m.table.reveal() }
 	m.filter.OnKey = m.filterKey
@@ -180,17 +185,24 @@ func (m *Manager) build() {
 		chips.Add(c)
 	}
 
+	m.byButton = control.NewButton("", control.Icon("group"), nil)
+	m.byButton.Importance = widget.LowImportance
+	m.byButton.OnEscape = m.Focus
+	m.byButton.OnTapped = m.chooseBy
+	m.setBy(byNothing)
 	bar := container.New(layout.NewCustomPaddedLayout(8, 4, 12, 12),
 		container.New(&toolbarLayout{}, m.tools.box, m.filter))
 	top := container.NewStack(control.NewGround(theme.Panel, "", 0), container.NewVBox(bar,
-		container.New(layout.NewCustomPaddedLayout(0, 8, 12, 12), chips)))
-	middle := container.NewStack(m.table.content(), m.empty.box)
+		container.New(layout.NewCustomPaddedLayout(0, 8, 12, 12), container.NewBorder(nil, nil, chips, m.byButton))))
+	m.pane = newPane(m)
+	middle := container.New(&beside{m.pane}, container.NewStack(m.table.content(), m.empty.box), m.pane.box)
 	m.main = container.New(&pile{grow: 4}, top, m.link.box, m.notices.box, m.errands.box, middle, m.details.box)
 	m.content = container.NewStack(m.main, m.tip.layer)
 
 	for _, s := range []*desktop.CustomShortcut{
 		{KeyName: fyne.KeyF, Modifier: fyne.KeyModifierControl},
 		{KeyName: fyne.KeyN, Modifier: fyne.KeyModifierControl},
+		{KeyName: fyne.KeyI, Modifier: fyne.KeyModifierControl},
 	} {
 		m.canvas.AddShortcut(s, m.shortcut)
 	}
@@ -295,7 +307,7 @@ func (m *Manager) list() {
 		control.Show(c, group(g) != groupProblems || n[g] > 0)
 	}
 	rows := view(m.state, m.group, m.filter.Text, m.table.order)
-	m.table.show(rows)
+	m.table.show(families(rows, m.by))
 	m.empty.show(m, len(rows))
 	m.selected()
 }
@@ -305,6 +317,7 @@ func (m *Manager) selected() {
 	chosen := m.table.chosen()
 	m.tools.show(m.able(chosen))
 	m.details.show(chosen)
+	m.pane.show(chosen)
 }
 
 func (m *Manager) pickGroup(g group) {
@@ -332,8 +345,7 @@ func (m *Manager) filterKey(key fyne.KeyName) bool {
 			m.table.selected(true)
 		}
 	case fyne.KeyReturn, fyne.KeyEnter:
-		if len(m.table.rows) > 0 {
-			i := max(0, m.table.picks.index(m.table.picks.cursor))
+		if i := m.table.picks.firstOr(m.table.picks.cursor); i >= 0 {
 			m.table.picks.pick(i, false, false)
 			m.table.selected(true)
 			m.activate(m.table.rows[i].qube.ID)
@@ -379,6 +391,8 @@ func (m *Manager) shortcut(s fyne.Shortcut) {
 		m.filter.TypedShortcut(&fyne.ShortcutSelectAll{})
 	case fyne.KeyN:
 		m.newQube(create.Wish{})
+	case fyne.KeyI:
+		m.openPane(!m.pane.isOpen())
 	}
 }
 
@@ -403,6 +417,10 @@ const (
 	prefSort  = "manager.sort"
 	prefDown  = "manager.sort.down"
 	prefGroup = "manager.group"
+	prefBy    = "manager.by"
+	prefHide  = "manager.columns.hidden"
+	prefPane  = "manager.pane"
+	prefPart  = "manager.pane.section"
 )
 
 // keep writes order and group down for the next time.
@@ -413,6 +431,10 @@ func (m *Manager) keep() {
 	m.prefs.SetString(prefSort, string(m.table.order.by))
 	m.prefs.SetBool(prefDown, m.table.order.down)
 	m.prefs.SetInt(prefGroup, int(m.group))
+	m.prefs.SetString(prefBy, string(m.by))
+	m.prefs.SetStringList(prefHide, m.table.hiddenColumns())
+	m.prefs.SetBool(prefPane, m.pane.isOpen())
+	m.prefs.SetInt(prefPart, m.pane.at)
 }
 
 func (m *Manager) remembered() {
@@ -427,6 +449,16 @@ func (m *Manager) remembered() {
 	if g := m.prefs.Int(prefGroup); g > 0 && g < groups {
 		m.group = group(g)
 	}
+	m.setBy(family(m.prefs.String(prefBy)))
+	for _, key := range m.prefs.StringList(prefHide) {
+		m.table.hide(columnKey(key), true)
+	}
+	if i := m.prefs.Int(prefPart); i > 0 && i < len(m.pane.sections) {
+		m.pane.at = i
+	}
+	control.Show(m.pane.box, m.prefs.Bool(prefPane))
+	m.details.toggled(m.pane.isOpen())
+	m.pane.draw()
 }
 
 // linkPanel says that the daemon is not there and what to do.
@@ -448,7 +480,7 @@ func (l *linkPanel) show(s *dom0.Snapshot) {
 	text := ""
 	if s.Link == dom0.Lost {
 		// What is known stays in sight, marked as old.
-		text = strings.TrimSpace(s.Problem + " Running qubes go on; the list shows the last known state. Trying again …")
+		text = strings.TrimSpace(s.Problem + " " + words.T("Running qubes go on; the list shows the last known state. Trying again …"))
 	}
 	if text == l.shown {
 		return

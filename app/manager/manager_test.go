@@ -409,7 +409,7 @@ func TestCreateATemplateClones(t *testing.T) {
 	r.control(fyne.KeyN)
 	r.write("debian-12-office")
 	for _, o := range r.objects() {
-		if c, ok := o.(*control.Chip); ok && c.Title == create.KindTemplate {
+		if c, ok := o.(*control.Chip); ok && c.Title == create.KindTemplate.Title() {
 			test.Tap(c)
 		}
 	}

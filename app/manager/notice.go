@@ -9,6 +9,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"cubicle/app/control"
+	"cubicle/app/words"
 	"cubicle/theme"
 )
 
@@ -77,7 +78,7 @@ func (n *notices) panel(one notice) fyne.CanvasObject {
 			one.act()
 		}))
 	}
-	buttons.Add(control.NewButton("Copy", nil, func() { n.copy(one.title + ": " + one.reason) }))
+	buttons.Add(control.NewButton(words.T("Copy"), nil, func() { n.copy(one.title + ": " + one.reason) }))
 	closer := control.NewButton("", control.Icon("close"), func() { n.drop(one.key) })
 	closer.Importance = widget.LowImportance
 	buttons.Add(closer)

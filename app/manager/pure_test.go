@@ -59,7 +59,7 @@ func TestColumnsNeverOverlap(t *testing.T) {
 		wide[i] = 90
 	}
 	for width := float32(500); width < 2000; width += 37 {
-		places := arrange(cols, wide, width)
+		places := arrange(cols, nil, wide, width)
 		end := float32(0)
 		for i, p := range places {
 			if p.width == 0 {

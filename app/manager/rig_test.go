@@ -15,6 +15,7 @@ import (
 	"cubicle/app/control"
 	"cubicle/app/dom0"
 	"cubicle/app/dom0/dom0test"
+	"cubicle/app/words"
 	"cubicle/theme"
 )
 
@@ -83,6 +84,14 @@ type rig struct {
 
 func open(t testing.TB, s dom0.Snapshot, variant fyne.ThemeVariant) *rig {
 	t.Helper()
+	return openIn(t, s, variant, "en", fyne.NewSize(1040, 600))
+}
+
+// openIn opens the window in a language and a size.
+func openIn(t testing.TB, s dom0.Snapshot, variant fyne.ThemeVariant, language string, size fyne.Size) *rig {
+	t.Helper()
+	words.Use(language)
+	t.Cleanup(func() { words.Use("en") })
 	a := test.NewTempApp(t)
 	a.Settings().SetTheme(theme.NewForced(variant))
 	w := a.NewWindow("Qube Manager")
@@ -98,7 +107,7 @@ func open(t testing.TB, s dom0.Snapshot, variant fyne.ThemeVariant) *rig {
 		Now:         func() time.Time { return r.now },
 	})
 	w.SetContent(r.m.Content())
-	w.Resize(fyne.NewSize(1040, 600))
+	w.Resize(size)
 	t.Cleanup(func() { r.m.Close(); w.Close() })
 	return r
 }

@@ -5,7 +5,7 @@ import "cubicle/app/dom0"
 // selection is which qubes are selected. It knows them by ID, so that a
 // qube stays selected when the table is sorted anew.
 type selection struct {
-	ids    []dom0.QubeID // as shown: the filter's view
+	ids    []dom0.QubeID // as shown: the filter's view; empty for a heading
 	chosen map[dom0.QubeID]bool
 	cursor dom0.QubeID // where the keyboard is
 	anchor dom0.QubeID // where a range began
@@ -29,8 +29,8 @@ func (s *selection) show(rows []row) {
 		s.cursor = ""
 		// The place of a removed qube is taken by the next one.
 		if last >= 0 && len(s.ids) > 0 {
-			s.cursor = s.ids[min(last, len(s.ids)-1)]
-			if len(s.chosen) == 0 {
+			s.cursor = s.ids[s.near(min(last, len(s.ids)-1), 1)]
+			if len(s.chosen) == 0 && s.cursor != "" {
 				s.chosen[s.cursor] = true
 			}
 		}
@@ -53,7 +53,7 @@ func (s *selection) index(id dom0.QubeID) int {
 // pick selects row i alone, adds or takes it away (toggle), or selects the
 // range from the anchor to it (extend).
 func (s *selection) pick(i int, toggle, extend bool) {
-	if i < 0 || i >= len(s.ids) {
+	if i < 0 || i >= len(s.ids) || s.ids[i] == "" {
 		return
 	}
 	id := s.ids[i]
@@ -62,7 +62,9 @@ func (s *selection) pick(i int, toggle, extend bool) {
 		from := s.index(s.anchor)
 		s.chosen = map[dom0.QubeID]bool{}
 		for k := min(from, i); k <= max(from, i); k++ {
-			s.chosen[s.ids[k]] = true
+			if s.ids[k] != "" {
+				s.chosen[s.ids[k]] = true
+			}
 		}
 	case toggle:
 		if s.chosen[id] {
@@ -90,12 +92,44 @@ func (s *selection) move(delta int, extend bool) {
 			i = len(s.ids)
 		}
 	}
-	s.pick(min(max(i+delta, 0), len(s.ids)-1), false, extend)
+	s.pick(s.near(min(max(i+delta, 0), len(s.ids)-1), delta), false, extend)
+}
+
+// near is i, or where a heading stands the next qube in the direction of by,
+// else the next one in the other.
+func (s *selection) near(i, by int) int {
+	step := 1
+	if by < 0 {
+		step = -1
+	}
+	for _, to := range []int{step, -step} {
+		for k := i; k >= 0 && k < len(s.ids); k += to {
+			if s.ids[k] != "" {
+				return k
+			}
+		}
+	}
+	return i
+}
+
+// firstOr is the row of id, or the first qube's, or -1.
+func (s *selection) firstOr(id dom0.QubeID) int {
+	if i := s.index(id); i >= 0 {
+		return i
+	}
+	for i, id := range s.ids {
+		if id != "" {
+			return i
+		}
+	}
+	return -1
 }
 
 func (s *selection) all() {
 	for _, id := range s.ids {
-		s.chosen[id] = true
+		if id != "" {
+			s.chosen[id] = true
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"fmt"
 	"image/color"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"cubicle/app/control"
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 )
 
 // table is the list of qubes: a row of headers above a body that scrolls.
@@ -24,6 +24,7 @@ type table struct {
 	scroll *container.Scroll
 
 	cols    []column
+	hidden  map[columnKey]bool // columns that people put away
 	wide    []float32
 	places  []place
 	rows    []row
@@ -38,12 +39,13 @@ type table struct {
 	onKey      func(fyne.KeyName) bool
 	onRune     func(rune)
 	onShortcut func(fyne.Shortcut)
+	onColumns  func(at fyne.Position)
 	onTip      func(text string, at fyne.Position) // empty: none
 	now        func() time.Time
 }
 
 func newTable() *table {
-	t := &table{cols: columns(), order: order{by: colName}, history: map[dom0.QubeID][]float64{}, now: time.Now}
+	t := &table{cols: columns(), order: order{by: colName}, history: map[dom0.QubeID][]float64{}, hidden: map[columnKey]bool{}, now: time.Now}
 	t.picks.clear()
 	t.head = &tableHead{table: t, over: -1}
 	t.head.ExtendBaseWidget(t.head)
@@ -88,6 +90,9 @@ func (t *table) measure() bool {
 	}
 	seen := map[string]bool{}
 	for r := range t.rows {
+		if t.rows[r].heading != "" {
+			continue
+		}
 		for i, c := range t.cols {
 			if c.figure || c.key == colState {
 				continue // their samples hold the widest
@@ -107,7 +112,32 @@ func (t *table) measure() bool {
 	return changed
 }
 
-func (t *table) arrange(width float32) { t.places = arrange(t.cols, t.wide, width) }
+func (t *table) arrange(width float32) { t.places = arrange(t.cols, t.hidden, t.wide, width) }
+
+// hide puts a column away or back; name and state stay.
+func (t *table) hide(key columnKey, hidden bool) {
+	if key == colName || key == colState {
+		return
+	}
+	delete(t.hidden, key)
+	if hidden {
+		t.hidden[key] = true
+	}
+	t.arrange(t.body.Size().Width)
+	t.head.Refresh()
+	t.body.paint()
+}
+
+// hiddenColumns are the columns that are put away, left to right.
+func (t *table) hiddenColumns() []string {
+	var keys []string
+	for _, c := range t.cols {
+		if t.hidden[c.key] {
+			keys = append(keys, string(c.key))
+		}
+	}
+	return keys
+}
 
 // remember adds the CPU figures of a snapshot to the sparklines.
 func (t *table) remember(s *dom0.Snapshot, old *dom0.Snapshot) {
@@ -197,7 +227,7 @@ const doubleTap = 400 * time.Millisecond
 
 func (b *tableBody) at(pos fyne.Position) int {
 	i := int(pos.Y) / rowHeight
-	if pos.Y < 0 || i >= len(b.table.rows) {
+	if pos.Y < 0 || i >= len(b.table.rows) || b.table.rows[i].heading != "" {
 		return -1
 	}
 	return i
@@ -307,18 +337,18 @@ func (t *table) explain(r *row, x float32) string {
 		q := &r.qube
 		switch t.cols[i].key {
 		case colName:
-			return fmt.Sprintf("%s · label %s", q.Name, q.Label.Name)
+			return words.T("%s · label %s", q.Name, words.Label(q.Label.Name))
 		case colState:
 			if q.Problem != "" {
 				return q.Problem
 			}
 		case colTemplate:
 			if q.Outdated {
-				return fmt.Sprintf("%s runs on an older version of %s; restart it to get the new one.", q.Name, q.Template)
+				return words.T("%s runs on an older version of %s; restart it to get the new one.", q.Name, q.Template)
 			}
 		case colIsolation:
 			if q.Weakness != "" {
-				return q.Isolation + ": " + q.Weakness
+				return q.Isolation + ": " + words.Known(q.Weakness)
 			}
 		}
 	}
@@ -329,7 +359,9 @@ func (t *table) explain(r *row, x float32) string {
 func (b *tableBody) FocusGained() {
 	b.focused = true
 	if b.table.picks.index(b.table.picks.cursor) < 0 && len(b.table.rows) > 0 && len(b.table.picks.chosen) == 0 {
-		b.table.picks.cursor = b.table.rows[0].qube.ID
+		if i := b.table.picks.firstOr(""); i >= 0 {
+			b.table.picks.cursor = b.table.rows[i].qube.ID
+		}
 	}
 	b.paint()
 }
@@ -479,7 +511,7 @@ func (r *bodyRenderer) Refresh() {
 			y:        float32(i * rowHeight),
 			width:    r.body.Size().Width,
 			selected: t.picks.chosen[t.rows[i].qube.ID],
-			cursor:   r.body.focused && t.picks.cursor == t.rows[i].qube.ID,
+			cursor:   r.body.focused && t.rows[i].heading == "" && t.picks.cursor == t.rows[i].qube.ID,
 			over:     r.body.over == i,
 			spark:    t.history[t.rows[i].qube.ID],
 		})

@@ -7,6 +7,7 @@ import (
 
 	"cubicle/app/control"
 	"cubicle/app/create"
+	"cubicle/app/words"
 )
 
 // toolbar is the row of buttons.
@@ -23,12 +24,12 @@ func newToolbar(m *Manager) *toolbar {
 		b.OnEscape = m.Focus
 		return b
 	}
-	t.create = make("New qube", "plus", func() { m.newQube(create.Wish{}) })
+	t.create = make(words.T("New qube"), "plus", func() { m.newQube(create.Wish{}) })
 	t.create.Importance = widget.HighImportance
-	t.start = make("Start", "play", m.start)
-	t.shutdown = make("Shut down", "stop", m.shutdown)
-	t.pause = make("Pause", "pause", m.pauseOrResume)
-	t.open = make("Terminal", "terminal", m.terminal)
+	t.start = make(words.T("Start"), "play", m.start)
+	t.shutdown = make(words.T("Shut down"), "stop", m.shutdown)
+	t.pause = make(words.T("Pause"), "pause", m.pauseOrResume)
+	t.open = make(words.T("Terminal"), "terminal", m.terminal)
 	t.more = make("", "more", nil)
 	t.more.OnTapped = func() {
 		menu := widget.NewPopUpMenu(fyne.NewMenu("", m.menuItems(false)...), m.canvas)
@@ -44,9 +45,9 @@ func (t *toolbar) show(a ability) {
 	t.start.Able(a.start)
 	t.shutdown.Able(a.shutdown)
 	t.pause.Able(a.pause || a.resume)
-	word, icon := "Pause", "pause"
+	word, icon := words.T("Pause"), "pause"
 	if a.resume && !a.pause {
-		word, icon = "Resume", "play"
+		word, icon = words.T("Resume"), "play"
 	}
 	if t.pause.Text != word {
 		t.pause.Text = word

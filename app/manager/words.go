@@ -9,6 +9,7 @@ import (
 	fynetheme "fyne.io/fyne/v2/theme"
 
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 	"cubicle/theme"
 	"cubicle/theme/label"
 )
@@ -33,23 +34,23 @@ const (
 // faceOf is how a qube's state looks.
 func faceOf(q *dom0.Qube) stateFace {
 	if q.Problem != "" || q.State == dom0.NA {
-		return stateFace{"broken", triangleShape, fynetheme.ColorNameError}
+		return stateFace{words.T("broken"), triangleShape, fynetheme.ColorNameError}
 	}
 	switch q.State {
 	case dom0.Running:
-		return stateFace{"running", discShape, fynetheme.ColorNameSuccess}
+		return stateFace{words.T("running"), discShape, fynetheme.ColorNameSuccess}
 	case dom0.Transient:
-		return stateFace{"starting", halfShape, fynetheme.ColorNameWarning}
+		return stateFace{words.T("starting"), halfShape, fynetheme.ColorNameWarning}
 	case dom0.Paused:
-		return stateFace{"paused", barsShape, theme.Weak}
+		return stateFace{words.T("paused"), barsShape, theme.Weak}
 	case dom0.Halting:
-		return stateFace{"shutting down", sinkingShape, fynetheme.ColorNameWarning}
+		return stateFace{words.T("shutting down"), sinkingShape, fynetheme.ColorNameWarning}
 	case dom0.Dying:
-		return stateFace{"stopping", sinkingShape, fynetheme.ColorNameWarning}
+		return stateFace{words.T("stopping"), sinkingShape, fynetheme.ColorNameWarning}
 	case dom0.Crashed:
-		return stateFace{"crashed", triangleShape, fynetheme.ColorNameError}
+		return stateFace{words.T("crashed"), triangleShape, fynetheme.ColorNameError}
 	}
-	return stateFace{"halted", ringShape, theme.Muted}
+	return stateFace{words.T("halted"), ringShape, theme.Muted}
 }
 
 // isUp reports whether the qube has a machine.
@@ -76,11 +77,11 @@ func shapeOf(class dom0.Class) label.Shape {
 func classWord(class dom0.Class) string {
 	switch class {
 	case dom0.AppVM:
-		return "App qube"
+		return words.T("App qube")
 	case dom0.TemplateVM:
-		return "Template"
+		return words.T("Template")
 	case dom0.AdminVM:
-		return "Administrative domain"
+		return words.T("Administrative domain")
 	}
 	return string(class)
 }
@@ -116,45 +117,65 @@ func since(t, now time.Time) string {
 	if y, d := now.YearDay(), t.YearDay(); t.Year() == now.Year() && y == d {
 		return t.Format("15:04")
 	}
-	return t.Format("2 Jan 15:04")
+	return words.T("%d %s %s", t.Day(), words.Known(t.Format("Jan")), t.Format("15:04"))
 }
 
-// jobWord is what a job's kind does, as "start" in "Could not start work".
-func jobWord(kind string) string {
+// couldNot is the first line about a failed piece of work.
+func couldNot(kind, name string) string {
 	switch kind {
+	case "start":
+		return words.T("Could not start %s", name)
 	case "shutdown":
-		return "shut down"
+		return words.T("Could not shut down %s", name)
+	case "kill":
+		return words.T("Could not kill %s", name)
+	case "pause":
+		return words.T("Could not pause %s", name)
 	case "unpause":
-		return "resume"
+		return words.T("Could not resume %s", name)
+	case "create":
+		return words.T("Could not create %s", name)
+	case "clone":
+		return words.T("Could not clone %s", name)
+	case "remove":
+		return words.T("Could not remove %s", name)
 	case "app":
-		return "open an application in"
+		return words.T("Could not open an application in %s", name)
 	case "run":
-		return "run a command in"
+		return words.T("Could not run a command in %s", name)
+	case "notes":
+		return words.T("Could not save the notes of %s", name)
+	case "revert":
+		return words.T("Could not revert a volume of %s", name)
+	case "resize":
+		return words.T("Could not resize a volume of %s", name)
+	case "set":
+		return words.T("Could not change a setting of %s", name)
 	}
-	return kind
+	return words.T("Could not %s %s", kind, name)
 }
 
 // jobDoing is a job's kind as it runs, as "starting".
 func jobDoing(kind string) string {
 	switch kind {
 	case "start":
-		return "starting"
+		return words.T("starting")
 	case "shutdown":
-		return "shutting down"
+		return words.T("shutting down")
 	case "kill":
-		return "stopping"
+		return words.T("stopping")
 	case "pause":
-		return "pausing"
+		return words.T("pausing")
 	case "unpause":
-		return "resuming"
+		return words.T("resuming")
 	case "create":
-		return "creating"
+		return words.T("creating")
 	case "clone":
-		return "cloning"
+		return words.T("cloning")
 	case "remove":
-		return "removing"
+		return words.T("removing")
 	case "app", "run":
-		return "opening"
+		return words.T("opening")
 	}
 	return kind
 }
@@ -162,16 +183,14 @@ func jobDoing(kind string) string {
 // jobStep is the last part of a job's text: "booting" of
 // "Starting work — booting, 1.2 s".
 func jobStep(text string) string {
-	if _, step, found := strings.Cut(text, " — "); found {
-		return step
+	_, step, found := strings.Cut(text, " — ")
+	if !found {
+		return ""
 	}
-	return ""
-}
-
-// count writes a number with its noun.
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
+	step, rest, more := strings.Cut(step, ", ")
+	step = words.Known(step)
+	if more {
+		step += ", " + rest
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return step
 }
