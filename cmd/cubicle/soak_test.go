@@ -248,7 +248,7 @@ func (s *script) step() {
 			})
 		}
 	case 10:
-		if s.rand.IntN(2) == 0 {
+		if s.rand.IntN(2) == 0 && len(names) < 4 {
 			s.clone(name)
 			return
 		}

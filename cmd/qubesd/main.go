@@ -280,8 +280,12 @@ func (f *flags) engines(ctx context.Context, root paths.Root, log *slog.Logger) 
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
 			if err := e.Probe(ctx); err != nil {
-				problems[i] = errors.Join(err, e.Close())
-				return
+				// One that worked before may have machines to look after.
+				if left, lerr := e.Running(ctx); lerr != nil || len(left) == 0 {
+					problems[i] = errors.Join(err, lerr, e.Close())
+					return
+				}
+				log.Warn("an engine with machines does not work any longer", "engine", name, "error", err)
 			}
 			found[i] = e
 		})

@@ -12,6 +12,11 @@ import (
 // brokenInterval is the pause between two looks at damaged files.
 const brokenInterval = 2 * time.Second
 
+// damage says what is wrong with a qube's file, and the mend.
+func damage(err error) string {
+	return err.Error() + " — repair the file, which is then read again by itself, or remove the qube"
+}
+
 // missesTemplate tells why a qube's template cannot be used, or nothing.
 func (q Qube) missesTemplate() string {
 	if q.Class() != qube.AppVM {
@@ -34,7 +39,7 @@ func (c *Core) followBroken() {
 			return
 		}
 		for _, q := range c.View().Qubes() {
-			if q.e.damaged && q.isDown() && q.e.rec.Pending == "" {
+			if q.e.damaged && q.e.rec.Pending == "" {
 				c.reload(q)
 			}
 		}
@@ -50,13 +55,23 @@ func (c *Core) reload(q Qube) {
 	defer unlock()
 	rec, err := c.cfg.Store.LoadQube(q.Class(), q.Name())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.stillDamaged(q, err.Error())
+		c.stillDamaged(q, damage(err))
 		return
 	}
 	gone := err != nil
 	c.must(func(t *tx) {
 		old, ok := t.v.qubes[q.UUID()]
-		if !ok || !old.damaged || !(Qube{t.v, old}).isDown() {
+		if !ok || !old.damaged {
+			return
+		}
+		if !(Qube{t.v, old}).isDown() {
+			// It runs on; only its own file may replace what is known of it.
+			if !gone && rec.Pending == "" && rec.UUID == old.rec.UUID {
+				e := t.edit(rec.UUID)
+				e.rec, e.broken, e.damaged = rec, "", false
+				t.events = append(t.events, Event{Qube: rec.UUID})
+				c.log.Info("a damaged qube was repaired", "qube", string(rec.Name))
+			}
 			return
 		}
 		if other, taken := t.v.qubes[rec.UUID]; !gone && taken && other != old {
@@ -78,13 +93,13 @@ func (c *Core) reload(q Qube) {
 		}
 		c.log.Info("a damaged qube was repaired", "qube", string(rec.Name))
 	})
-	if rec.Pending != "" {
+	if rec.Pending != "" && q.isDown() {
 		if err := c.removeRemains(c.life, rec); err != nil {
 			c.log.Error("remove what is left of a qube", "qube", string(rec.Name), "error", err)
 		}
 		return
 	}
-	if !gone {
+	if !gone && rec.Pending == "" {
 		c.measureFamily(rec.UUID)
 	}
 }

@@ -124,7 +124,7 @@ func (c *Core) load(v *View, known map[qube.UUID]facts) (halfDone []store.Record
 				rec.UUID = id // it may run on all the same
 			}
 		}
-		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: b.Err.Error(), damaged: true}
+		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: damage(b.Err), damaged: true}
 		v.qubes[rec.UUID], v.names[rec.Name] = e, e
 	}
 	for _, e := range v.qubes {

@@ -95,14 +95,29 @@ func TestDamagedFileOfARunningQube(t *testing.T) {
 	if err := s.Done(s.Start(id)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(qubeFile(s, "work"), []byte("{"), 0o600); err != nil {
+	good, err := os.ReadFile(qubeFile(s, "work"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	damage := func(text []byte) {
+		if err := os.WriteFile(qubeFile(s, "work"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage([]byte("{"))
 	s = restart(t, s)
 	await(t, "it does not run on", func() bool { return s.State(id) == qube.Running })
 	if q, _ := s.View().Lookup(id); q.Trouble() == "" {
 		t.Error("nobody learns that its file is damaged")
 	}
+	damage(good)
+	await(t, "the repaired file is not picked up", func() bool {
+		q, _ := s.View().Lookup(id)
+		return q.Trouble() == "" && q.State() == qube.Running && q.Label().Name == "red"
+	})
+	damage([]byte("{"))
+	s = restart(t, s)
+	await(t, "it does not run on again", func() bool { return s.State(id) == qube.Running })
 	if err := s.Done(s.Kill(id)); err != nil {
 		t.Fatal(err)
 	}
