@@ -4,6 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
@@ -59,6 +60,9 @@ func run(o options) error {
 			return fmt.Errorf("cache folder: %w", err)
 		}
 	}
+	if err := firstStart(metadata.ID); err != nil {
+		return err
+	}
 	app.SetMetadata(metadata)
 	a := app.New()
 	a.SetIcon(metadata.Icon)
@@ -79,6 +83,28 @@ func run(o options) error {
 		w.Close()
 	})
 	w.ShowAndRun()
+	return nil
+}
+
+// firstStart makes the file of preferences where there is none: Fyne makes it
+// empty and then complains that it cannot be read.
+func firstStart(id string) error {
+	config, err := os.UserConfigDir()
+	if err != nil {
+		return nil // without a home nothing is remembered, as Fyne says itself
+	}
+	folder := filepath.Join(config, "fyne", id)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("folder of preferences: %w", err)
+	}
+	path := filepath.Join(folder, "preferences.json")
+	// A crash may have left it empty.
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte("{}\n"), 0o600); err != nil {
+		return fmt.Errorf("preferences: %w", err)
+	}
 	return nil
 }
 

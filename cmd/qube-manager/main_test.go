@@ -107,7 +107,7 @@ func TestWindowOnAScreen(t *testing.T) {
 	d.x = x11test.Dial(t, d.display)
 	manager := exec.Command(program, "--bus", address)
 	manager.Env = append(os.Environ(), "DISPLAY="+d.display, "HOME="+folder, "XDG_CONFIG_HOME="+folder, "XDG_CACHE_HOME="+folder,
-		"FYNE_THEME=dark", "DBUS_SESSION_BUS_ADDRESS="+address)
+		"FYNE_THEME=dark", "LC_ALL=C", "DBUS_SESSION_BUS_ADDRESS="+address)
 	var log bytes.Buffer
 	manager.Stdout, manager.Stderr = &log, &log
 	began := time.Now()
@@ -117,6 +117,10 @@ func TestWindowOnAScreen(t *testing.T) {
 	t.Cleanup(func() {
 		manager.Process.Kill()
 		manager.Wait()
+		// The first start has nothing to complain about.
+		if strings.Contains(strings.ToLower(log.String()), "error") {
+			t.Error("the program complains")
+		}
 		if t.Failed() {
 			t.Logf("qube-manager said:\n%s", log.String())
 		}
