@@ -75,8 +75,8 @@ func (l *loop) settle() error {
 		return err
 	}
 	if now := l.screen.Bounds(); now != l.bounds {
+		l.session.LocalBounds(l.bounds)
 		l.bounds = now
-		l.session.LocalBounds()
 	}
 	if now := l.screen.XConf(); now != l.told {
 		l.told = now

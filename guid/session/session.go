@@ -104,6 +104,7 @@ func Run(ctx context.Context, cfg Config, channel net.Conn, region *os.File, log
 		messages: make(chan message, messageRoom),
 		budget:   budget.New(effortBurst, effortPerSecond, time.Now()),
 		painter:  newPainter(c, done),
+		bounds:   s.Bounds(),
 		told:     s.XConf(),
 	}
 	defer loop.session.Close()

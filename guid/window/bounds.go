@@ -26,10 +26,20 @@ func (b Bounds) inner(r Rect) Geometry {
 // the work area (spec/gui-protocol.md §11.1). One that is entirely off the
 // screen, and so shows nothing, is left alone.
 func (b Bounds) force(g Geometry) Geometry {
-	r := b.Outer(g)
-	if r.Intersect(Rect{0, 0, b.Root.Width, b.Root.Height}).Empty() {
+	if !b.shows(g) {
 		return g
 	}
+	return b.within(g)
+}
+
+// shows tells whether any pixel of a window and its frame is on the screen.
+func (b Bounds) shows(g Geometry) bool {
+	return !b.Outer(g).Intersect(Rect{0, 0, b.Root.Width, b.Root.Height}).Empty()
+}
+
+// within moves and cuts a window so that its whole frame is in the work area.
+func (b Bounds) within(g Geometry) Geometry {
+	r := b.Outer(g)
 	r.Width, r.Height = min(r.Width, b.Work.Width), min(r.Height, b.Work.Height)
 	r.X, r.Y = max(r.X, b.Work.X), max(r.Y, b.Work.Y)
 	r.X = min(r.X, b.Work.X+b.Work.Width-r.Width)

@@ -357,12 +357,19 @@ func (s *Session) LocalConfigure(id wire.WindowID, l Geometry) error {
 	return s.sendConfigure(w)
 }
 
-// LocalBounds says that the screen has other bounds: what a window manager
-// does not place comes back into the work area.
-func (s *Session) LocalBounds() {
+// LocalBounds says that the screen had other bounds before: what a window
+// manager does not place comes back into the work area if it could be seen.
+func (s *Session) LocalBounds(before Bounds) {
 	for _, w := range s.windows {
-		if w.override && (s.display.Bounds().force(w.geometry) != w.geometry || !s.mayOverride(w, true)) {
+		if !w.override || !before.shows(w.geometry) {
+			continue
+		}
+		place := s.display.Bounds().within(w.geometry)
+		switch {
+		case !s.mayOverride(w, true):
 			s.follow(w, w.geometry)
+		case place != w.geometry:
+			s.display.Place(w.id, place)
 		}
 	}
 }
