@@ -183,8 +183,16 @@ func TestScreenFollowsDom0(t *testing.T) {
 	}
 	s := startAgent(t)
 	x := dialX(t, display)
-	for _, size := range [][2]int{{2560, 1440}, {1280, 800}, {3840, 2160}} {
-		d := connect(t, s, uint32(size[0]), uint32(size[1]))
+	var d *daemon
+	for i, size := range [][2]int{{2560, 1440}, {1280, 800}, {3840, 2160}, {1920, 1200}, {2560, 1600}} {
+		if i < 3 {
+			if d != nil {
+				d.conn.Close()
+			}
+			d = connect(t, s, uint32(size[0]), uint32(size[1])) // told by the handshake
+		} else {
+			d.send(0, wire.Resize{Width: uint32(size[0]), Height: uint32(size[1])})
+		}
 		deadline := time.Now().Add(patience)
 		for {
 			g, err := x.Geometry(x11.Drawable(x.Root()))
@@ -199,7 +207,6 @@ func TestScreenFollowsDom0(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		d.conn.Close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -35,6 +36,39 @@ var calls = seccomp.Filter{
 		Calls: []string{"nanosleep", "clock_nanosleep", "clock_gettime", "getrandom"}},
 }
 
+// Memory of the jailed process. A session needs a few MB, its queues 20 at
+// most; the collector works harder above the soft limit, and the process ends
+// at the hard one.
+const (
+	softMemory = 128 << 20
+	hardMemory = 512 << 20
+)
+
+// limit bounds what the process may use of the machine, for good.
+func limit() error {
+	debug.SetMemoryLimit(softMemory)
+	for _, l := range []struct {
+		name     string
+		resource int
+		max      uint64
+	}{
+		// The Go runtime reserves addresses in plenty, which are not counted
+		// here as long as they are not writable.
+		{"memory", unix.RLIMIT_DATA, hardMemory},
+		{"core dumps", unix.RLIMIT_CORE, 0}, // it holds what the user types
+	} {
+		var now unix.Rlimit
+		if err := unix.Getrlimit(l.resource, &now); err != nil {
+			return fmt.Errorf("read the limit of %s: %w", l.name, err)
+		}
+		bound := min(l.max, now.Max)
+		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: bound, Max: bound}); err != nil {
+			return fmt.Errorf("limit the %s: %w", l.name, err)
+		}
+	}
+	return nil
+}
+
 // Enter locks the whole process in, for good. Descriptors that are open stay
 // usable. What an older kernel's landlock cannot do the returned text names;
 // everything else must succeed.
@@ -42,6 +76,9 @@ func Enter() (weakness string, err error) {
 	_, _ = time.Now().Zone() // reads the time zone's file, which the log needs later
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return "", fmt.Errorf("jail: not dumpable: %w", err)
+	}
+	if err := limit(); err != nil {
+		return "", fmt.Errorf("jail: %w", err)
 	}
 	abi, err := llsys.LandlockGetABIVersion()
 	switch {

@@ -1,6 +1,7 @@
 package jail
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -19,8 +20,12 @@ import (
 const prisonerEnv = "JAIL_TEST_PRISONER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(prisonerEnv) != "" {
+	switch os.Getenv(prisonerEnv) {
+	case "attempts":
 		prisoner()
+		return
+	case "glutton":
+		glutton()
 		return
 	}
 	os.Exit(m.Run())
@@ -114,6 +119,25 @@ func orNil(errno unix.Errno) error {
 	return nil
 }
 
+// glutton takes memory in the jail until it is ended.
+func glutton() {
+	if _, _, err := os.Pipe(); err != nil { // starts the poller, as sockets do
+		panic(err)
+	}
+	if _, err := Enter(); err != nil {
+		panic(err)
+	}
+	var all [][]byte
+	for total := 0; total < 2*hardMemory; total += 16 << 20 {
+		b := make([]byte, 16<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b)
+	}
+	fmt.Println("had", len(all), "blocks")
+}
+
 // prisoner makes all attempts and prints their errors as a JSON object.
 func prisoner() {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -140,9 +164,21 @@ func prisoner() {
 	json.NewEncoder(os.Stdout).Encode(results)
 }
 
+func TestMemoryIsLimited(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), prisonerEnv+"=glutton")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("out of memory")) {
+		t.Errorf("the process ended with %v and said %.300s", err, out)
+	}
+	if bytes.Contains(out, []byte("panic: jail")) {
+		t.Errorf("%s", out)
+	}
+}
+
 func TestJail(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), prisonerEnv+"=1")
+	cmd.Env = append(os.Environ(), prisonerEnv+"=attempts")
 	cmd.Stderr = t.Output()
 	out, err := cmd.Output()
 	if err != nil {
