@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/engine"
+	"cubicle/daemon/paths"
+	"cubicle/daemon/vchan"
+)
+
+// bomb takes what there is of a thing, and says how much it got.
+func bomb(kind string) error {
+	switch kind {
+	case "processes":
+		return forkBomb()
+	case "memory":
+		return eat()
+	case "disk":
+		return fillDisks()
+	case "console":
+		return fillConsole()
+	case "descriptors":
+		return floodLink()
+	case "processors":
+		for range 64 {
+			go func() {
+				for {
+				}
+			}()
+		}
+		time.Sleep(time.Hour)
+	}
+	return fmt.Errorf("no bomb %q", kind)
+}
+
+// forkBomb makes processes that only wait, until there are no more.
+func forkBomb() error {
+	const enough = 100_000
+	n := 0
+	var errno unix.Errno
+	for ; n < enough; n++ {
+		var pid uintptr
+		pid, _, errno = unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		if errno == 0 && pid == 0 {
+			for { // no Go code works here
+				unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+			}
+		}
+		if errno != 0 {
+			break
+		}
+	}
+	fmt.Println("processes", n, errno)
+	time.Sleep(time.Hour)
+	return nil
+}
+
+func eat() error {
+	var all [][]byte
+	for {
+		b := make([]byte, 8<<20)
+		for i := 0; i < len(b); i += 512 {
+			b[i] = byte(i>>9) | 1
+		}
+		all = append(all, b)
+		if len(all) > 1<<20 {
+			return nil
+		}
+	}
+}
+
+// fillDisks asks for more room than any volume has.
+func fillDisks() error {
+	for _, dir := range []string{"/", "/rw", "/home/user", "/tmp", "/dev/shm", "/run", "/dev"} {
+		name := filepath.Join(dir, "filled")
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			continue
+		}
+		got := int64(0)
+		for size := int64(1) << 40; size >= 1<<20; size /= 2 {
+			if unix.Fallocate(int(f.Fd()), 0, got, size) == nil {
+				got += size
+			}
+		}
+		f.Close()
+		fmt.Println("disk", dir, got)
+		os.Remove(name)
+	}
+	return nil
+}
+
+func fillConsole() error {
+	f, err := os.OpenFile("/proc/1/fd/1", os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	line := []byte(strings.Repeat("\x1b]0;flood\a", 400) + "\n")
+	n := 0
+	for range 4096 {
+		k, err := f.Write(line)
+		n += k
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Println("console", n)
+	return nil
+}
+
+// floodLink gives qrexecd connections, descriptors and requests.
+func floodLink() error {
+	socket := filepath.Join(engine.AgentLinkDir, paths.LinkSocket)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	var many [200]*os.File
+	for i := range many {
+		many[i] = null
+	}
+	var open []net.Conn
+	frames, last := 0, error(nil)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		conn, err := net.DialTimeout("unix", socket, time.Second)
+		if err != nil {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		open = append(open, conn)
+		link := conn.(*net.UnixConn)
+		if err := link.SetDeadline(time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+		if err := flood(link, many[:], &frames); err != nil {
+			last = err
+		}
+		if len(open) > 500 { // some stay open, silent
+			open[0].Close()
+			open = open[1:]
+		}
+	}
+	fmt.Println("connections", len(open), "requests", frames, "the last ended with", last)
+	if frames == 0 {
+		return errors.New("no request got through")
+	}
+	return nil
+}
+
+// flood says hello and asks, each time with descriptors that nobody wants.
+func flood(link *net.UnixConn, many []*os.File, frames *int) error {
+	if err := vchan.WriteLinkFrame(link, vchan.LinkFrame{Op: vchan.LinkHello, Request: vchan.LinkVersion}, many...); err != nil {
+		return fmt.Errorf("hello: %w", err)
+	}
+	if _, _, err := vchan.ReadLinkFrame(link, true); err != nil {
+		return fmt.Errorf("answer to hello: %w", err)
+	}
+	for i := range uint32(2000) {
+		f := vchan.LinkFrame{Op: vchan.LinkListen + vchan.LinkOp(i%2), Request: i + 1, Domain: 0, Port: vchan.Port(513 + i)}
+		if err := vchan.WriteLinkFrame(link, f, many[:50]...); err != nil {
+			return fmt.Errorf("request: %w", err)
+		}
+		*frames++
+	}
+	return nil
+}
