@@ -174,7 +174,14 @@ func (g group) create(memory int64) error {
 	if limit == "" {
 		return nil
 	}
-	return os.WriteFile(limit, []byte(strconv.FormatInt(memory, 10)), 0o644)
+	err := os.WriteFile(limit, []byte(strconv.FormatInt(memory, 10)), 0o644)
+	if g.v2 && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
+		// Version 2 has no file where the kernel has no such controller.
+		if _, serr := os.Stat(limit); errors.Is(serr, fs.ErrNotExist) {
+			return nil
+		}
+	}
+	return err
 }
 
 // enableControllers passes the controllers on to the groups below dir.
