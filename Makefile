@@ -27,7 +27,7 @@ qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unp
 	qvm-tags qvm-features qvm-volume qubes-prefs
 qrexec_names := qrexec-client
 
-.PHONY: help setup build go-build runsc run test go-test lint bench bench-build go-bench clean
+.PHONY: help setup build go-build runsc run test go-test lint bench bench-build go-bench soak go-soak clean
 
 help:
 	@echo "make run     the desktop of coloured qubes (installs what it needs)"
@@ -35,6 +35,7 @@ help:
 	@echo "make build   every program into bin/"
 	@echo "make lint    gofmt, go vet, staticcheck"
 	@echo "make bench   measures a whole desktop, writes docs/PERFORMANCE.md"
+	@echo "make soak    use while daemons are killed"
 	@echo "make clean   remove bin/"
 
 setup:
@@ -97,6 +98,17 @@ bench-build:
 # Every package's own benchmarks.
 go-bench:
 	go test -run '^$$' -bench . -benchtime 1s ./...
+
+# The desktop in use while its daemons are killed 500 times at random instants,
+# on each engine: some twenty minutes.
+soak: setup
+	@.ci/setup test
+	$(again) go-build runsc go-soak
+
+go-soak:
+	for engine in crun runsc; do \
+		CUBICLE_SOAK_ENGINE=$$engine CUBICLE_SOAK_KILLS=500 go test -count=1 -timeout 2h -v -run 'TestDesktop/soak' ./cmd/cubicle || exit 1; \
+	done
 
 clean:
 	rm -rf $(bin)

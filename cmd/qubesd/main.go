@@ -145,7 +145,8 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		err = c.Autostart(session)
 	}
 	if err != nil {
-		return err
+		log.Error("start the qubes that shall start with the system", "error", err)
+		err = nil
 	}
 	select {
 	case err = <-failed:
@@ -280,12 +281,15 @@ func (f *flags) engines(ctx context.Context, root paths.Root, log *slog.Logger) 
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
 			if err := e.Probe(ctx); err != nil {
-				// One that worked before may have machines to look after.
-				if left, lerr := e.Running(ctx); lerr != nil || len(left) == 0 {
+				// One that worked before may have machines to look after, and
+				// a full disk is not mended without us.
+				left, lerr := e.Running(ctx)
+				disk := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS)
+				if lerr != nil || len(left) == 0 && !disk {
 					problems[i] = errors.Join(err, lerr, e.Close())
 					return
 				}
-				log.Warn("an engine with machines does not work any longer", "engine", name, "error", err)
+				log.Warn("an engine does not work now", "engine", name, "error", err)
 			}
 			found[i] = e
 		})

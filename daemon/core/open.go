@@ -95,6 +95,9 @@ func (c *Core) load(v *View, known map[qube.UUID]facts) (halfDone []store.Record
 		return nil, err
 	}
 	v.system = system
+	if system.Damage != nil {
+		c.log.Error("the system's settings have their defaults", "error", system.Damage)
+	}
 	v.dom0 = &entry{rec: system.Admin, state: qube.Running, xid: 0}
 	for _, rec := range records {
 		if rec.Pending != "" {

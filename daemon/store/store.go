@@ -86,6 +86,9 @@ type System struct {
 	Properties map[string]string
 	// Admin is what dom0 has of its own: features, tags, properties.
 	Admin Record
+	// Damage is why the file cannot be used, or nil: then everything has its
+	// default and nothing can be saved.
+	Damage error
 
 	unknown map[string]any
 }
@@ -126,8 +129,9 @@ func (s *Store) path(c qube.Class, n qube.Name, elem ...string) string {
 	return filepath.Join(append([]string{s.dir, folder(c), string(n)}, elem...)...)
 }
 
-// Load reads everything. Its error means that the system's own file or a
-// folder cannot be read; a qube's is told as Broken.
+// Load reads everything. Its error means that a folder cannot be read; what is
+// wrong with the system's own file is told as its Damage, with a qube's as
+// Broken.
 func (s *Store) Load() (System, []Record, []Broken, error) {
 	system, err := s.loadSystem()
 	if err != nil {
@@ -433,18 +437,23 @@ func (s *Store) loadSystem() (System, error) {
 		return System{}, fmt.Errorf("load the system's state: %w", err)
 	}
 	var f systemToml
-	if _, err := toml.Decode(string(raw), &f); err != nil {
-		return System{}, fmt.Errorf("load %s: %w", filepath.Join(s.dir, systemFile), err)
+	_, err = toml.Decode(string(raw), &f)
+	if err == nil {
+		_, err = toml.Decode(string(raw), &sys.unknown)
 	}
-	if _, err := toml.Decode(string(raw), &sys.unknown); err != nil {
-		return System{}, fmt.Errorf("load %s: %w", filepath.Join(s.dir, systemFile), err)
+	var own, dom0 map[string]string
+	if err == nil {
+		own, err = texts(f.Properties, qube.LookupSystem)
 	}
-	if sys.Properties, err = texts(f.Properties, qube.LookupSystem); err != nil {
-		return System{}, fmt.Errorf("load %s: %w", filepath.Join(s.dir, systemFile), err)
+	if err == nil {
+		dom0, err = texts(f.Dom0.Properties, lookupAdmin)
 	}
-	if sys.Admin.Properties, err = texts(f.Dom0.Properties, lookupAdmin); err != nil {
-		return System{}, fmt.Errorf("load %s: dom0: %w", filepath.Join(s.dir, systemFile), err)
+	if err != nil {
+		sys.unknown = map[string]any{}
+		sys.Damage = fmt.Errorf("%s is damaged: repair or remove it, and restart qubesd: %w", filepath.Join(s.dir, systemFile), err)
+		return sys, nil
 	}
+	sys.Properties, sys.Admin.Properties = own, dom0
 	sys.Admin.Features, sys.Admin.Tags = f.Dom0.Features, f.Dom0.Tags
 	sys.Admin = sys.Admin.Clone()
 	return sys, nil
@@ -454,6 +463,9 @@ func lookupAdmin(n string) (qube.Property, bool) { return qube.Lookup(qube.Admin
 
 // SaveSystem writes the global state.
 func (s *Store) SaveSystem(sys System) error {
+	if sys.Damage != nil {
+		return fmt.Errorf("save the system's state: %w", sys.Damage)
+	}
 	m := maps.Clone(sys.unknown)
 	if m == nil {
 		m = map[string]any{}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,4 +188,55 @@ func FuzzDecode(f *testing.F) {
 			t.Error(d)
 		}
 	})
+}
+
+// The system's damaged file has a name and a mend, and is not written over.
+func TestDamagedSystemFile(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, systemFile)
+	damaged := []byte("[dom0\n")
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	system, _, _, err := s.Load()
+	if err != nil || system.Damage == nil || !strings.Contains(system.Damage.Error(), path) {
+		t.Fatalf("Load() = %+v, %v", system, err)
+	}
+	if err := s.SaveSystem(system); !errors.Is(err, system.Damage) {
+		t.Errorf("SaveSystem() = %v", err)
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, damaged) {
+		t.Errorf("the file is %q, %v", now, err)
+	}
+}
+
+// What a kill leaves between two steps of a write is swept away.
+func TestInterruptedWrites(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Record{Name: "work", UUID: qube.NewUUID(), QID: 1, Class: qube.AppVM, Properties: map[string]string{"label": "red"}}
+	if err := s.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(dir, "appvms/work/."+qubeFile+".123")
+	empty := filepath.Join(dir, "appvms/empty")
+	if err := errors.Join(os.WriteFile(half, nil, 0o600), os.Mkdir(empty, 0o711)); err != nil {
+		t.Fatal(err)
+	}
+	_, records, broken, err := s.Load()
+	if err != nil || len(records) != 1 || len(broken) != 0 {
+		t.Fatalf("Load() = %v, %v, %v", records, broken, err)
+	}
+	for _, path := range []string{half, empty} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
 }

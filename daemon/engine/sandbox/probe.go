@@ -192,9 +192,14 @@ func smallImage(ctx context.Context, path string) error {
 	if err := os.Truncate(path, 8<<20); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-t", "ext4", path).CombinedOutput()
+	tool := exec.CommandContext(ctx, "mke2fs", "-q", "-F", "-t", "ext4", path)
+	tool.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := tool.CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
 		return unusable("mke2fs is not installed: apt-get install e2fsprogs")
+	}
+	if err != nil && strings.Contains(string(out), "No space left") {
+		return fmt.Errorf("mke2fs: %w", unix.ENOSPC)
 	}
 	if err != nil {
 		return fmt.Errorf("mke2fs: %w: %s", err, plain(strings.TrimSpace(string(out))))

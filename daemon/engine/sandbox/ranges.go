@@ -163,7 +163,7 @@ func (r *Ranges) load() ([]rangeEntry, error) {
 	}
 	var table []rangeEntry
 	if err := json.Unmarshal(data, &table); err != nil {
-		return nil, fmt.Errorf("%s: %w", r.Path, err)
+		return nil, fmt.Errorf("%s is damaged: stop all qubes and remove it, and it is made anew: %w", r.Path, err)
 	}
 	return table, nil
 }
