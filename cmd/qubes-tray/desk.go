@@ -92,7 +92,11 @@ func (d *desk) start(ctx context.Context) {
 		func() error { return d.host.Run() },
 		func() error { return d.watcher.Run(ctx) },
 		func() error {
-			return d.screen.Follow(func(image.Point) { fyne.Do(d.panel.Adjust) })
+			return d.screen.Follow(dock.Happenings{
+				Resized:   func() { fyne.Do(d.panel.Adjust) },
+				Left:      func() { fyne.Do(d.panel.Left) },
+				Unfocused: func() { fyne.Do(d.panel.Unfocused) },
+			})
 		},
 	} {
 		d.wait.Go(func() {

@@ -97,7 +97,6 @@ func run(ctx context.Context, o options) error {
 	err = d.connect(ctx, session)
 	if err == nil {
 		a.Lifecycle().SetOnStarted(func() { d.start(ctx) })
-		a.Lifecycle().SetOnExitedForeground(func() { d.panel.Close() })
 		go func() {
 			<-ctx.Done()
 			fyne.Do(a.Quit)

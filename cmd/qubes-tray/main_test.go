@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"image"
 	"os"
 	"os/exec"
@@ -24,7 +25,7 @@ import (
 const wide, high = 1000, 640
 
 // patience bounds every wait: far above what a loaded machine needs.
-const patience = 15 * time.Second
+const patience = 90 * time.Second
 
 // rig is the tray on a screen with a window manager, and the daemon's face
 // behind it.
@@ -32,8 +33,11 @@ type rig struct {
 	t        *testing.T
 	x        *x11.Conn
 	screen   *screen.Screen
+	address  string
 	session  *dbus.Conn
 	service  *dom0test.Service
+	ids      map[string]string // of the qubes
+	asked    []string
 	pictures string
 }
 
@@ -66,15 +70,17 @@ func start(t *testing.T, look string, before func(r *rig)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(stop)
+	r.address = address
 	if r.service, err = dom0test.Serve(address); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.service.Close() })
 	r.service.Step = 20 * time.Millisecond
 	r.service.Add("debian-12", qube.TemplateVM, "black", "")
-	r.service.Add("vault", qube.AppVM, "black", "debian-12")
+	r.ids = map[string]string{"vault": r.service.Add("vault", qube.AppVM, "black", "debian-12")}
 	for name, labelName := range map[string]string{"work": "blue", "untrusted": "red", "personal": "yellow"} {
 		id := r.service.Add(name, qube.AppVM, labelName, "debian-12")
+		r.ids[name] = id
 		r.service.Set(id, map[string]any{"State": "Running", "XID": int32(0x8000), "MemoryUsed": uint64(412 << 20)})
 	}
 	if r.session, err = dbus.Connect(address); err != nil {
@@ -172,19 +178,71 @@ func (r *rig) click(p image.Point) {
 	}
 }
 
-func (r *rig) key(keysym x11.Keysym) {
+// Keys.
+const (
+	up     x11.Keysym = 0xff52
+	down   x11.Keysym = 0xff54
+	enter  x11.Keysym = 0xff0d
+	escape x11.Keysym = 0xff1b
+	tab    x11.Keysym = 0xff09
+)
+
+func (r *rig) keys(list ...x11.Keysym) {
 	r.t.Helper()
-	keys, err := r.x.Keyboard()
+	keyboard, err := r.x.Keyboard()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	code := keys.Code(keysym)
-	r.x.FakeKey(code, true)
-	r.x.FakeKey(code, false)
-	if err := r.x.Sync(); err != nil {
-		r.t.Fatal(err)
+	for _, k := range list {
+		r.x.FakeKey(keyboard.Code(k), true)
+		r.x.FakeKey(keyboard.Code(k), false)
+		if err := r.x.Sync(); err != nil {
+			r.t.Fatal(err)
+		}
+		// GLFW takes two presses in one millisecond for one.
+		time.Sleep(30 * time.Millisecond)
 	}
 }
+
+// menu waits for a menu that is drawn and has the keyboard.
+func (r *rig) menu() image.Rectangle {
+	r.t.Helper()
+	return r.settle("Cubicle menu")
+}
+
+func (r *rig) noMenu() bool { _, open := r.window("Cubicle menu"); return !open }
+
+// settle waits until a window has its size, is drawn and has the keyboard.
+func (r *rig) settle(title string) (bounds image.Rectangle) {
+	r.t.Helper()
+	eventually(r.t, title+" with the keyboard", func() bool {
+		windows, err := r.screen.Windows()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, w := range windows {
+			p, err := r.x.GetProperty(w.ID, x11.AtomWMName, x11.AtomAny, 256)
+			if err != nil || string(p.Data) != title || w.Bounds.Dy() < 60 {
+				continue
+			}
+			focus, err := r.x.InputFocus()
+			drawn, err2 := r.screen.IsDrawn(w)
+			bounds = w.Bounds
+			return err == nil && err2 == nil && focus == w.ID && drawn
+		}
+		return false
+	})
+	return bounds
+}
+
+// calls are all that the daemon was asked so far.
+func (r *rig) calls() []string {
+	r.asked = append(r.asked, r.service.Calls()...)
+	return r.asked
+}
+
+// quiet tells whether the daemon was asked nothing so far.
+func (r *rig) quiet() bool { return len(r.calls()) == 0 }
 
 func (r *rig) shot(name string) {
 	r.t.Helper()
@@ -238,32 +296,158 @@ func TestStripOnABareScreen(t *testing.T) {
 		area, ok, err := r.x.WorkArea()
 		return err == nil && ok && area.Y == bar.Dy() && area.Height == high-bar.Dy()
 	})
-	right := image.Rect(wide-60, 0, wide, bar.Dy())
-	eventually(t, "the tray's own icon", func() bool { return r.count(right, panel) < right.Dx()*(right.Dy()-12) })
+	right := image.Rect(wide-60, 0, wide, bar.Dy()-1) // without the edge
+	eventually(t, "the tray's own icon", func() bool { return r.count(right, panel) < right.Dx()*right.Dy()-80 })
 	r.shot("strip-dark")
 
 	// A click opens a qube's menu, the keyboard moves in it.
-	r.click(r.find(bar, blue))
-	var menu image.Rectangle
-	eventually(t, "the menu", func() bool {
-		var ok bool
-		menu, ok = r.window("Cubicle menu")
-		return ok && menu.Dy() > 100
-	})
-	if menu.Min.Y < bar.Max.Y || menu.Min.X < 0 {
+	chips := image.Rect(0, 0, wide/2, bar.Dy())
+	r.click(r.find(chips, blue))
+	if menu := r.menu(); menu.Min.Y < bar.Max.Y || menu.Min.X < 0 {
 		t.Errorf("the menu is at %v, the strip at %v", menu, bar)
 	}
-	time.Sleep(300 * time.Millisecond)
 	r.shot("menu-dark")
-	r.key(0xff54) // down: Terminal
-	r.key(0xff0d)
-	var calls []string
-	asked := func(call string) func() bool {
-		return func() bool {
-			calls = append(calls, r.service.Calls()...)
-			return slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, call) })
-		}
+	r.keys(down, enter)
+	eventually(t, "the terminal", func() bool { return slices.Contains(r.calls(), "app qubes-run-terminal work") })
+	eventually(t, "the menu's end", r.noMenu)
+
+	// Esc and a click elsewhere close it.
+	r.click(r.find(chips, red))
+	r.menu()
+	r.keys(escape)
+	eventually(t, "the menu's end by Esc", r.noMenu)
+	r.click(r.find(chips, red))
+	r.menu()
+	r.click(image.Pt(wide/2, high/2))
+	eventually(t, "the menu's end by a click elsewhere", r.noMenu)
+
+	// A qube that starts and one that ends.
+	r.service.Set(r.ids["vault"], map[string]any{"State": "Running"})
+	r.service.Set(r.ids["work"], map[string]any{"State": "Halted"})
+	eventually(t, "the chip's end", func() bool { return r.count(chips, blue) == 0 })
+}
+
+// The tray icon's menu holds the qubes with their actions; killing asks
+// first, and the answer No does nothing.
+func TestKillAsksFirst(t *testing.T) {
+	r := start(t, "light", nil)
+	bar := r.strip()
+	eventually(t, "the chips' colours", func() bool { return r.count(bar, red) > 50 && r.count(bar, blue) > 50 })
+	icon := image.Rect(wide-60, 0, wide, bar.Dy())
+	eventually(t, "the tray's own icon", func() bool { return r.count(icon, red) > 10 })
+	r.shot("strip-light")
+	r.click(r.find(icon, red))
+	menu := r.menu()
+	if menu.Max.X > wide {
+		t.Errorf("the menu is at %v", menu)
 	}
-	eventually(t, "the terminal", asked("app qubes-run-terminal work"))
-	eventually(t, "the menu's end", func() bool { _, open := r.window("Cubicle menu"); return !open })
+	r.shot("menu-light")
+	// personal, untrusted, work: open the last one's submenu and kill it.
+	r.keys(down, down, down, enter)
+	eventually(t, "the submenu", func() bool {
+		now, ok := r.window("Cubicle menu")
+		return ok && now.Dy() > menu.Dy()
+	})
+	r.shot("submenu-light")
+	r.keys(down, down, down, down, enter) // terminal, pause, shut down, kill
+	ask := func() bool { _, ok := r.window("Kill work?"); return ok }
+	eventually(t, "the question", ask)
+	if !r.quiet() {
+		t.Fatal("the daemon was asked before the person answered")
+	}
+	r.settle("Kill work?")
+	r.shot("kill-light")
+	r.keys(enter) // Cancel has the focus
+	eventually(t, "the question's end", func() bool { return !ask() })
+	if !r.quiet() {
+		t.Error("Cancel killed")
+	}
+	r.click(r.find(image.Rect(0, 0, wide/2, bar.Dy()), red))
+	r.menu()
+	r.keys(up, enter) // kill is the last entry
+	eventually(t, "the question", func() bool { _, ok := r.window("Kill untrusted?"); return ok })
+	r.settle("Kill untrusted?")
+	r.keys(tab, enter)
+	eventually(t, "the kill", func() bool { return slices.Contains(r.calls(), "kill untrusted") })
+	eventually(t, "the chip's end", func() bool { return r.count(image.Rect(0, 0, wide/2, bar.Dy()), red) == 0 })
+}
+
+// Where somebody else shows the tray, there is no strip; when he leaves,
+// there is one, and when he comes, it goes.
+func TestStripStaysAwayFromAnotherTray(t *testing.T) {
+	var other *dbus.Conn
+	registered := make(chan string, 10)
+	r := start(t, "dark", func(r *rig) { other = foreignWatcher(r, registered) })
+	select {
+	case item := <-registered:
+		layout := r.layout(item)
+		for _, want := range []string{"personal", "untrusted", "work", "Terminal", "Kill…", "Open Qube Manager"} {
+			if !strings.Contains(layout, want) {
+				t.Errorf("the menu has no %q: %s", want, layout)
+			}
+		}
+	case <-time.After(patience):
+		t.Fatal("the icon did not register")
+	}
+	if _, ok := r.window("Cubicle tray"); ok {
+		t.Error("there are two trays")
+	}
+	if _, err := other.ReleaseName(watcherName); err != nil {
+		t.Fatal(err)
+	}
+	r.strip()
+	if _, err := other.RequestName(watcherName, dbus.NameFlagReplaceExisting); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the strip's end", func() bool { _, ok := r.window("Cubicle tray"); return !ok })
+	eventually(t, "all the room", func() bool {
+		area, ok, err := r.x.WorkArea()
+		return err == nil && ok && area.Height == high
+	})
+}
+
+const (
+	watcherName = "org.kde.StatusNotifierWatcher"
+	watcherPath = "/StatusNotifierWatcher"
+)
+
+// foreignWatcher is a desktop's own tray.
+func foreignWatcher(r *rig, registered chan<- string) *dbus.Conn {
+	r.t.Helper()
+	conn, err := dbus.Connect(r.address)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { conn.Close() })
+	methods := map[string]any{"RegisterStatusNotifierItem": func(sender dbus.Sender, _ string) *dbus.Error {
+		registered <- string(sender)
+		return nil
+	}}
+	if err := conn.ExportMethodTable(methods, watcherPath, watcherName); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := conn.RequestName(watcherName, 0); err != nil {
+		r.t.Fatal(err)
+	}
+	return conn
+}
+
+// layout asks an icon's menu for all that is in it, once the qubes are.
+func (r *rig) layout(item string) (text string) {
+	r.t.Helper()
+	eventually(r.t, "the qubes in the menu", func() bool {
+		var revision uint32
+		var root struct {
+			ID         int32
+			Properties map[string]dbus.Variant
+			Children   []dbus.Variant
+		}
+		err := r.session.Object(item, "/StatusNotifierItem/menu").Call("com.canonical.dbusmenu.GetLayout", 0, int32(0), int32(-1), []string{}).Store(&revision, &root)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		text = fmt.Sprint(root.Children)
+		return strings.Contains(text, "work")
+	})
+	return text
 }

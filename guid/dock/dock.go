@@ -50,15 +50,32 @@ func (s *Screen) Size() (image.Point, error) {
 	return image.Pt(g.Width, g.Height), nil
 }
 
-// Follow calls resized on every change of the screen's size, until the
-// connection ends.
-func (s *Screen) Follow(resized func(image.Point)) error {
+// Happenings are what Follow tells of.
+type Happenings struct {
+	Resized   func() // the screen has another size
+	Left      func() // the pointer has left a panel
+	Unfocused func() // a menu has lost the keyboard
+}
+
+// Follow tells what happens until the connection ends.
+func (s *Screen) Follow(h Happenings) error {
 	if err := s.conn.SelectInput(s.conn.Root(), x11.MaskStructureNotify); err != nil {
 		return err
 	}
 	for event := range s.conn.Events() {
-		if c, ok := event.Body.(x11.ConfigureNotifyEvent); ok && c.Window == s.conn.Root() {
-			resized(image.Pt(int(c.Width), int(c.Height)))
+		switch e := event.Body.(type) {
+		case x11.ConfigureNotifyEvent:
+			if e.Window == s.conn.Root() {
+				h.Resized()
+			}
+		case x11.LeaveNotifyEvent:
+			h.Left()
+		case x11.FocusOutEvent:
+			// A grab, say by a key of the window manager's, takes the
+			// keyboard as well; a child of the menu's does not.
+			if e.Detail != x11.DetailInferior {
+				h.Unfocused()
+			}
 		}
 	}
 	return s.conn.Err()
@@ -73,6 +90,7 @@ func (s *Screen) MakePanel(id uint32) error {
 		uint32(s.atoms["_NET_WM_STATE_SKIP_TASKBAR"]), uint32(s.atoms["_NET_WM_STATE_SKIP_PAGER"]))
 	const everywhere = 0xffffffff
 	s.conn.SetWords(w, s.atoms["_NET_WM_DESKTOP"], x11.AtomCardinal, everywhere)
+	s.conn.SetAttributes(w, x11.Attributes{EventMask: x11.Ptr[uint32](x11.MaskLeaveWindow)})
 	return s.sync("make a panel of", w)
 }
 
@@ -95,7 +113,9 @@ func (s *Screen) PlacePanel(id uint32, height int) error {
 // managers leave alone.
 func (s *Screen) MakeMenu(id uint32) error {
 	w := x11.Window(id)
-	s.conn.SetAttributes(w, x11.Attributes{OverrideRedirect: x11.Ptr(true), SaveUnder: x11.Ptr(true)})
+	s.conn.SetAttributes(w, x11.Attributes{
+		OverrideRedirect: x11.Ptr(true), SaveUnder: x11.Ptr(true), EventMask: x11.Ptr[uint32](x11.MaskFocusChange),
+	})
 	s.conn.SetWords(w, s.atoms["_NET_WM_WINDOW_TYPE"], x11.AtomAtom, uint32(s.atoms["_NET_WM_WINDOW_TYPE_POPUP_MENU"]))
 	return s.sync("make a menu of", w)
 }
@@ -128,6 +148,12 @@ func (s *Screen) Focus(id uint32) (before uint32, err error) {
 	}
 	s.conn.SetInputFocus(x11.Window(id), x11.CurrentTime)
 	return uint32(had), s.sync("focus", x11.Window(id))
+}
+
+// Focused tells whether a window has the keyboard.
+func (s *Screen) Focused(id uint32) (bool, error) {
+	now, err := s.conn.InputFocus()
+	return now == x11.Window(id), err
 }
 
 // GiveBack returns the keyboard from id to the window that had it before, if w

@@ -115,14 +115,18 @@ func (w *Watcher) join() error {
 }
 
 // own takes up the office, or gives it up. Icons register anew with every
-// watcher, so the register begins empty.
+// watcher, so an old register is worth nothing; a new one may have entries
+// already, from programs that saw the new owner before we did.
 func (w *Watcher) own(owner bool) {
 	w.mu.Lock()
 	if w.owner == owner {
 		w.mu.Unlock()
 		return
 	}
-	w.owner, w.items, w.hosts = owner, nil, nil
+	w.owner = owner
+	if !owner {
+		w.items, w.hosts = nil, nil
+	}
 	w.mu.Unlock()
 	if owner {
 		w.emit("StatusNotifierHostRegistered")

@@ -84,6 +84,14 @@ func (b *Bar) Anchor(key string) (pos fyne.Position, size fyne.Size, ok bool) {
 	return o.Position(), o.Size(), true
 }
 
+// left takes the pointer's mark away.
+func (b *Bar) left() {
+	b.more.MouseOut()
+	for _, o := range b.buttons {
+		o.MouseOut()
+	}
+}
+
 // MoreKey is the key of the chip for what does not fit.
 const MoreKey = "…"
 
@@ -232,12 +240,29 @@ func (b *button) TypedKey(ev *fyne.KeyEvent) {
 func (b *button) MouseIn(*desktop.MouseEvent) { b.over = true; b.Refresh() }
 
 // MouseMoved implements desktop.Hoverable.
-func (b *button) MouseMoved(*desktop.MouseEvent) {}
+func (b *button) MouseMoved(ev *desktop.MouseEvent) {
+	if !b.over {
+		b.MouseIn(ev) // it had left the window
+	}
+}
 
 // MouseOut implements desktop.Hoverable.
-func (b *button) MouseOut() { b.over = false; b.Refresh() }
+func (b *button) MouseOut() {
+	if b.over {
+		b.over = false
+		b.Refresh()
+	}
+}
 
-const buttonPad, buttonIcon, buttonGap = 8, 18, 6
+const buttonPad, buttonIcon, bareIcon, buttonGap = 8, 18, 24, 6
+
+// iconSize is larger where the icon stands alone.
+func (p Piece) iconSize() float32 {
+	if p.Text == "" {
+		return bareIcon
+	}
+	return buttonIcon
+}
 
 // CreateRenderer implements fyne.Widget.
 func (b *button) CreateRenderer() fyne.WidgetRenderer {
@@ -267,7 +292,7 @@ func (r *buttonRenderer) Objects() []fyne.CanvasObject {
 func (r *buttonRenderer) MinSize() fyne.Size {
 	width := float32(2 * buttonPad)
 	if r.b.piece.Icon != nil {
-		width += buttonIcon
+		width += r.b.piece.iconSize()
 	}
 	if r.b.piece.Text != "" {
 		if r.b.piece.Icon != nil {
@@ -283,8 +308,9 @@ func (r *buttonRenderer) Layout(size fyne.Size) {
 	control.Place(r.ground, 0, 3, size.Width, size.Height-6)
 	x := float32(buttonPad)
 	if r.b.piece.Icon != nil {
-		control.Place(r.icon, x, (size.Height-buttonIcon)/2, buttonIcon, buttonIcon)
-		x += buttonIcon + buttonGap
+		side := r.b.piece.iconSize()
+		control.Place(r.icon, x, (size.Height-side)/2, side, side)
+		x += side + buttonGap
 	}
 	text := r.text.MinSize()
 	control.Place(r.text, x, (size.Height-text.Height)/2, text.Width, text.Height)

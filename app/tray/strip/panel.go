@@ -37,6 +37,7 @@ type Desk interface {
 	// Focus gives the keyboard to a menu and returns who had it; GiveBack
 	// returns it.
 	Focus(window uint32) (before uint32, err error)
+	Focused(window uint32) (bool, error)
 	GiveBack(window, before uint32) error
 }
 
@@ -68,9 +69,10 @@ type Panel struct {
 
 	open     string // key of the piece whose menu is open; empty: none
 	stopMenu context.CancelFunc
-	before   uint32 // who had the keyboard
+	focused  bool   // the open menu has the keyboard
+	before   uint32 // who had it
 	closed   time.Time
-	last     string // whose menu was closed last
+	last     string // whose menu lost the keyboard last
 }
 
 // New makes a strip that is not shown yet; beside chooses a menu's place.
@@ -178,7 +180,9 @@ func (p *Panel) create() (err error) {
 	if p.window, err = p.make("Cubicle tray", p.bar, p.desk.MakePanel); err != nil {
 		return err
 	}
-	p.window.Resize(fyne.NewSize(Height, Height))
+	if err := p.widen(); err != nil {
+		return err
+	}
 	// It ends with the program alone.
 	p.window.SetCloseIntercept(func() {})
 	if p.menu, err = p.make("Cubicle menu", p.sheet, p.desk.MakeMenu); err != nil {
@@ -198,8 +202,37 @@ func (p *Panel) Adjust() {
 	if !p.visible {
 		return
 	}
+	// Fyne must want the same size, or it would set its own.
+	p.try(p.widen())
 	p.try(p.desk.PlacePanel(number(p.window), p.pixels(p.window, Height)))
 }
+
+// widen makes the strip as wide as the screen.
+func (p *Panel) widen() error {
+	screen, err := p.desk.Size()
+	if err == nil {
+		p.window.Resize(fyne.NewSize(float32(screen.X)/p.window.Canvas().Scale(), Height))
+	}
+	return err
+}
+
+// Unfocused tells that a menu has lost the keyboard: it closes, as a click
+// elsewhere means.
+func (p *Panel) Unfocused() {
+	if !p.focused {
+		return
+	}
+	// The news may be of the menu before this one.
+	still, err := p.desk.Focused(number(p.menu))
+	p.try(err)
+	if !still {
+		p.last, p.closed = p.open, time.Now()
+		p.Close()
+	}
+}
+
+// Left tells that the pointer is over the strip no more, which Fyne does not.
+func (p *Panel) Left() { p.bar.left() }
 
 // pixels is a measure of Fyne's in pixels.
 func (p *Panel) pixels(w fyne.Window, units float32) int {
@@ -366,7 +399,7 @@ func (p *Panel) show(key string, entries []notifier.Entry) {
 	p.try(p.desk.PlaceMenu(n, place))
 	before, err := p.desk.Focus(n)
 	p.try(err)
-	p.before = before
+	p.before, p.focused = before, err == nil
 	p.menu.Canvas().Focus(p.sheet)
 }
 
@@ -414,7 +447,7 @@ func (p *Panel) Close() {
 	if p.open == "" {
 		return
 	}
-	p.last, p.closed, p.open = p.open, time.Now(), ""
+	p.open, p.focused = "", false
 	if before := p.before; before != 0 {
 		p.before = 0
 		p.try(p.desk.GiveBack(number(p.menu), before))

@@ -33,6 +33,7 @@ type Sheet struct {
 	lines   []line          // what can be seen, top down
 	rows    []*row
 	current string // path of the line with the focus; empty: none
+	icons   bool   // some line has one, so all leave room for it
 	box     *fyne.Container
 	scroll  *container.Scroll
 }
@@ -70,6 +71,7 @@ func (s *Sheet) Set(entries []notifier.Entry) {
 func (s *Sheet) relay() {
 	before := s.MinSize()
 	s.lines = s.flatten(nil, "", 0, s.entries)
+	s.icons = slices.ContainsFunc(s.lines, func(l line) bool { return len(l.entry.Icon) > 0 || l.entry.Checkable })
 	if !slices.ContainsFunc(s.lines, func(l line) bool { return l.path == s.current }) {
 		s.current = ""
 	}
@@ -380,7 +382,11 @@ func (x *rowRenderer) MinSize() fyne.Size {
 
 // left is where the text begins.
 func (x *rowRenderer) left() float32 {
-	return rowMargin + rowPad + float32(x.row.line.depth)*rowIndent + rowIcon + rowGap
+	left := rowMargin + rowPad + float32(x.row.line.depth)*rowIndent
+	if x.row.sheet.icons {
+		left += rowIcon + rowGap
+	}
+	return left
 }
 
 // Layout implements fyne.WidgetRenderer.
@@ -400,7 +406,7 @@ func (x *rowRenderer) Refresh() {
 	e := r.line.entry
 	fill, ink := color.Color(color.Transparent), p.Ink(fynetheme.ColorNameForeground)
 	if e.Disabled {
-		ink = p.Ink(fynetheme.ColorNameDisabled)
+		ink = p.Ink(theme.Muted) // some of them tell something
 	}
 	if r.sheet.current == r.line.path {
 		fill = p.Ink(theme.Row)
