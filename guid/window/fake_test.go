@@ -61,7 +61,7 @@ func (s *screen) Create(id wire.WindowID, g Geometry, override bool) error {
 	if s.windows[id] != nil {
 		s.t.Fatalf("window %#x is created twice", id)
 	}
-	s.checkPlace(g, override)
+	s.checkPlace(g, false)
 	s.windows[id] = &shown{place: g, override: override}
 	return nil
 }
@@ -71,6 +71,7 @@ func (s *screen) Show(id wire.WindowID, override bool) {
 	if w.override != override {
 		s.t.Fatalf("window %#x is shown with override-redirect %v, made with %v", id, override, w.override)
 	}
+	s.checkPlace(w.place, override)
 	w.mapped = true
 }
 func (s *screen) Hide(id wire.WindowID) { s.get(id).mapped = false }
@@ -83,7 +84,7 @@ func (s *screen) SetOverride(id wire.WindowID, override bool) {
 }
 func (s *screen) Place(id wire.WindowID, g Geometry) {
 	w := s.get(id)
-	s.checkPlace(g, w.override)
+	s.checkPlace(g, w.override && w.mapped)
 	w.place = g
 }
 func (s *screen) SetTitle(id wire.WindowID, text Text) {

@@ -148,19 +148,17 @@ func (s *Session) create(id wire.WindowID, m createWish) error {
 	}
 	w := &win{id: id, geometry: m.place}
 	w.override = s.mayOverride(w, m.override)
-	place := m.place
-	if w.override {
-		place = s.display.Bounds().force(place)
-	}
-	if err := s.display.Create(id, place, w.override); err != nil {
+	// A borderless window is forced on screen when it is shown, not now:
+	// toolkits make menus in a corner and move them at once, and an answer
+	// from us would cross that (§9: the move would be lost).
+	if err := s.display.Create(id, m.place, w.override); err != nil {
 		return fmt.Errorf("create window %#x: %w", uint32(id), err)
 	}
 	s.windows[id] = w
 	name := trusted(s.cfg.Name)
 	s.display.SetTitle(id, trusted(s.prefix()))
 	s.display.SetClass(id, name, name)
-	// A new window of a display reports no change, so the agent hears now.
-	return s.LocalConfigure(id, place)
+	return nil
 }
 
 // destroy is DESTROY (§7).
@@ -324,7 +322,7 @@ func (s *Session) follow(w *win, c Geometry) {
 		}
 		s.display.SetOverride(w.id, false)
 	}
-	if w.override {
+	if w.override && w.mapped {
 		c = s.display.Bounds().force(c)
 	}
 	s.display.Place(w.id, c)
@@ -345,7 +343,7 @@ func (s *Session) LocalConfigure(id wire.WindowID, l Geometry) error {
 		return nil
 	}
 	w.geometry = l
-	if w.override {
+	if w.override && w.mapped {
 		if place := s.display.Bounds().force(l); place != l {
 			s.display.Place(id, place)
 		}
@@ -361,7 +359,7 @@ func (s *Session) LocalConfigure(id wire.WindowID, l Geometry) error {
 // manager does not place comes back into the work area if it could be seen.
 func (s *Session) LocalBounds(before Bounds) {
 	for _, w := range s.windows {
-		if !w.override || !before.shows(w.geometry) {
+		if !w.override || !w.mapped || !before.shows(w.geometry) {
 			continue
 		}
 		place := s.display.Bounds().within(w.geometry)

@@ -90,6 +90,24 @@ func TestOverrideCannotBeGainedWhileMapped(t *testing.T) {
 	}
 }
 
+// A menu is made in a corner, moved, and shown, all before dom0 can answer.
+func TestMenuThatMovesBeforeItIsShown(t *testing.T) {
+	s, sc, _, out := newTestSession(t)
+	for _, m := range []wire.Message{
+		wire.Create{Width: 100, Height: 50, OverrideRedirect: 1}, configure(300, 200, 120, 60), wire.Map{OverrideRedirect: 1},
+	} {
+		if err := s.Handle(1, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := sc.windows[1].place, (Geometry{300, 200, 120, 60}); got != want {
+		t.Errorf("the menu is at %+v, want %+v", got, want)
+	}
+	if sent := out.take(); len(sent) != 0 {
+		t.Errorf("the agent is told %+v", sent)
+	}
+}
+
 func TestTitles(t *testing.T) {
 	for _, tc := range []struct {
 		in          string
