@@ -486,6 +486,10 @@ func (d *desktop) remains(begun time.Time) ([]string, error) {
 			return []string{name + " is " + state}, nil
 		}
 	}
+	sockets := map[string]bool{}
+	for domain := range domains {
+		sockets["qrexec."+domain] = true
+	}
 	var found []string
 	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	state := filepath.Join(d.root, "var/lib/qubes")
@@ -522,6 +526,7 @@ func (d *desktop) remains(begun time.Time) ([]string, error) {
 		{filepath.Join(d.root, "run/qubes/runs/*-*"), ".json", running},
 		{filepath.Join(d.root, "run/qubes/machines/*"), "", running},
 		{filepath.Join(paths.Root(d.root).Links(), "*"), "", domains},
+		{filepath.Join(d.root, "run/qubes/qrexec.3????"), "", sockets},
 		{"/sys/fs/cgroup/*/cubicle*/*-*", "", nil},
 		{filepath.Join(d.root, "run/probe-*"), "", nil},
 	} {

@@ -54,6 +54,9 @@ func run(log *slog.Logger, f flags) error {
 	if err := become(f.UID, f.GID); err != nil {
 		return err
 	}
+	if err := qrexec.ClearStale(root); err != nil {
+		log.Warn("what an earlier qrexecd left stays", "err", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	router := qrexec.New(qrexec.Options{Root: root, AllowUIDs: f.AllowUID, Log: log})
