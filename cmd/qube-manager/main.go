@@ -63,11 +63,17 @@ func run(o options) error {
 	if err := firstStart(metadata.ID); err != nil {
 		return err
 	}
+	// Drawing the icon takes longer than drawing the list: that comes first.
+	icon := metadata.Icon
+	metadata.Icon = nil
 	app.SetMetadata(metadata)
 	a := app.New()
-	a.SetIcon(metadata.Icon)
 	a.Settings().SetTheme(theme.New())
 	w := a.NewWindow(metadata.Name)
+	a.Lifecycle().SetOnStarted(func() {
+		a.SetIcon(icon)
+		w.SetIcon(icon)
+	})
 	prefs := a.Preferences()
 	w.Resize(fyne.NewSize(
 		float32(prefs.FloatWithFallback("manager.width", 1040)),
