@@ -21,7 +21,7 @@ bin := $(CURDIR)/bin
 
 # Programs with cgo (Fyne), programs without, and names that a program goes
 # by as well.
-gui_programs := qube-manager
+gui_programs := qube-manager qubes-tray
 programs := cubicle qubesd qrexecd qubes-guid qvm qrexec
 qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unpause qvm-run qvm-prefs qvm-remove \
 	qvm-tags qvm-features qvm-volume qubes-prefs

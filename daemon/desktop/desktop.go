@@ -42,8 +42,8 @@ type Screen interface {
 	SavePNG(path string) error
 	// SetBackground fills the root window with a quiet colour.
 	SetBackground() error
-	// Size is the screen's size in pixels.
-	Size() image.Point
+	// Room is the part of the screen, in pixels, that no panel covers.
+	Room() (image.Rectangle, error)
 	// Move asks the window manager to place a window, as Windows returned
 	// it, with what it draws around it.
 	Move(w Window, place image.Rectangle) error

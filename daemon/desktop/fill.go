@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
 	"slices"
 	"strings"
 	"time"
@@ -123,27 +122,33 @@ func (d *desktop) show(ctx context.Context, c *client.Client, snapshot client.Sn
 const settle = 700 * time.Millisecond
 
 // arrange lays the first windows out side by side, on a screen on which
-// nobody sat yet: the Manager at the top left, below it the qubes' first
-// windows, the second ones at the right.
+// nobody sat yet, in the room that the tray leaves: the Manager at the top
+// left, below it the qubes' first windows, the second ones at the right.
 func arrange(screen Screen, windows []Window) error {
-	size := screen.Size()
-	wide, high := size.X*3/5, size.Y*3/5
-	right := image.Rect(wide, 0, size.X, size.Y)
+	room, err := screen.Room()
+	if err != nil {
+		return err
+	}
+	left, top := room, room
+	left.Max.X = room.Min.X + room.Dx()*3/5
+	top.Max.Y = room.Min.Y + room.Dy()*3/5
 	seen := map[string]int{}
 	for _, w := range windows {
 		column := slices.Index(shownQubes, w.Qube)
-		var place image.Rectangle
+		place := room
 		switch {
 		case w.Qube == "" && w.Class == managerClass:
-			place = image.Rect(0, 0, wide, high)
+			place = left.Intersect(top)
 		case column < 0 || seen[w.Qube] > 1:
 			continue
 		case strings.Contains(w.Class, "XTerm"):
-			step := wide / len(shownQubes)
-			place = image.Rect(column*step, high, (column+1)*step, size.Y)
+			step := left.Dx() / len(shownQubes)
+			place.Min.Y = top.Max.Y
+			place.Min.X, place.Max.X = left.Min.X+column*step, left.Min.X+(column+1)*step
 		default:
-			step := right.Dy() / len(shownQubes)
-			place = image.Rect(right.Min.X, column*step, right.Max.X, (column+1)*step)
+			step := room.Dy() / len(shownQubes)
+			place.Min.X = left.Max.X
+			place.Min.Y, place.Max.Y = room.Min.Y+column*step, room.Min.Y+(column+1)*step
 		}
 		seen[w.Qube]++
 		if err := screen.Move(w, place); err != nil {

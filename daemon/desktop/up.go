@@ -319,6 +319,10 @@ func (d *desktop) startInterface() error {
 	if _, err := d.group.Start(launch.Program{Name: "guid", Args: []string{guid, "--root", string(d.Root)}, Env: d.env, Restart: true}); err != nil {
 		return err
 	}
+	tray := filepath.Join(d.Bin, "qubes-tray")
+	if _, err := d.group.Start(launch.Program{Name: "tray", Args: []string{tray, "--root", string(d.Root)}, Env: d.env, Restart: true}); err != nil {
+		return err
+	}
 	manager := filepath.Join(d.Bin, "qube-manager")
 	_, err := d.group.Start(launch.Program{Name: "manager", Args: []string{manager, "--root", string(d.Root)}, Env: d.env})
 	return err

@@ -46,10 +46,18 @@ type Window struct {
 	Bounds image.Rectangle
 }
 
-// Size is the screen's size in pixels when it was opened.
-func (s *Screen) Size() image.Point {
-	w, h := s.conn.ScreenSize()
-	return image.Pt(w, h)
+// Room is the part of the screen that no panel covers (EWMH _NET_WORKAREA),
+// in pixels; all of it where no window manager tells.
+func (s *Screen) Room() (image.Rectangle, error) {
+	area, ok, err := s.conn.WorkArea()
+	if err != nil {
+		return image.Rectangle{}, fmt.Errorf("room on the screen: %w", err)
+	}
+	if !ok {
+		w, h := s.conn.ScreenSize()
+		return image.Rect(0, 0, w, h), nil
+	}
+	return image.Rect(area.X, area.Y, area.X+area.Width, area.Y+area.Height), nil
 }
 
 // Move asks the window manager to place a window so that it fills a rectangle
