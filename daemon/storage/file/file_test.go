@@ -56,6 +56,37 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// A stop that a crash interrupted after its commit is finished by the next.
+func TestStopAgainAfterCommit(t *testing.T) {
+	spec := storage.Spec{VID: "appvms/work/private", Size: 8 << 20, SaveOnStop: true, ReadWrite: true, Revisions: 1}
+	dir := t.TempDir()
+	p := open(t, dir).(*Pool)
+	if err := p.Create(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(t.Context(), spec, true); err != nil {
+		t.Fatal(err)
+	}
+	before, err := p.Info(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = open(t, dir).(*Pool)
+	if err := p.Recover(t.Context(), []storage.VID{spec.VID}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(t.Context(), spec, true); err != nil {
+		t.Error(err)
+	}
+	after, err := p.Info(t.Context(), spec)
+	if err != nil || after.Running || after.Version != before.Version || len(after.Revisions) != len(before.Revisions) {
+		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	}
+}
+
 // Recover leaves alone what is not the pool's.
 func TestRecoverTouchesNothingElse(t *testing.T) {
 	dir := t.TempDir()
