@@ -2,6 +2,9 @@
 // server, each in a frame of its qube's colour. Started as it is, it follows
 // qubesd and keeps one process for each running qube, which is this program
 // again with --qube-process.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
@@ -10,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -99,6 +103,9 @@ func exitState(err error) int {
 	return supervise.ExitFailed
 }
 
+// firstInherited is the first descriptor that no program of ours expects.
+const firstInherited = 3
+
 // dialScreen connects to dom0's X server.
 func dialScreen() (supervise.Screen, error) {
 	c, err := x11.Dial("")
@@ -117,6 +124,10 @@ func dialScreen() (supervise.Screen, error) {
 func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
 	if os.Getenv("DISPLAY") == "" {
 		return errors.New("DISPLAY is not set: qubes-guid needs dom0's X server")
+	}
+	// What our parent left open must not reach the jailed processes.
+	if err := unix.CloseRange(firstInherited, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep inherited descriptors to ourselves: %w", err)
 	}
 	self, err := os.Executable()
 	if err != nil {
