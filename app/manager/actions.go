@@ -471,6 +471,12 @@ func (m *Manager) failed(kind, name string, err error, again func()) {
 	if q, ok := m.state.ByName(name); ok && kind == "shutdown" && isUp(&q) {
 		n.next, n.act = words.T("Kill …"), func() { m.killAfterAsking([]dom0.Qube{q}) }
 	}
+	// What the qube or the daemon said last often tells more than the error.
+	if q, ok := m.state.ByName(name); ok && (kind == "start" || kind == "app" || kind == "run") {
+		n.look, n.lookAct = words.T("Show console"), func() { m.lookInto(q.ID, m.pane.console) }
+	} else if ok {
+		n.look, n.lookAct = words.T("Show log"), func() { m.lookInto(q.ID, m.pane.log) }
+	}
 	m.notices.add(n)
 }
 

@@ -24,6 +24,7 @@ type details struct {
 	tag    *canvas.Image
 	name   *widget.Label
 	facts  *widget.Label
+	line   *fyne.Container // name and facts
 	sign   *canvas.Image
 	remark *widget.Label
 	bar    *control.Bar
@@ -54,6 +55,7 @@ func newDetails(m *Manager) *details {
 	d.toggle.Importance = widget.LowImportance
 	d.toggle.OnEscape = m.Focus
 	first := container.NewBorder(nil, nil, container.NewHBox(container.NewCenter(d.tag), d.name), nil, d.facts)
+	d.line = first
 	second := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(-8), first, second)
 	d.box = container.NewStack(control.NewGround(theme.Panel, "", 0),
@@ -106,7 +108,10 @@ func (d *details) toggled(open bool) {
 
 func (d *details) set(name, facts string) {
 	control.Show(d.name, name != "")
-	setLabel(d.name, name)
+	if d.name.Text != name {
+		d.name.SetText(name)
+		d.line.Refresh() // what stands beside it moves
+	}
 	setLabel(d.facts, facts)
 }
 

@@ -21,6 +21,9 @@ type notice struct {
 	reason string
 	next   string // the button's word, empty: none
 	act    func()
+
+	look    string // a second button, which only shows something; empty: none
+	lookAct func()
 }
 
 // maxNotices bounds the panels; the oldest makes room.
@@ -77,6 +80,9 @@ func (n *notices) panel(one notice) fyne.CanvasObject {
 			n.drop(one.key)
 			one.act()
 		}))
+	}
+	if one.look != "" {
+		buttons.Add(control.NewButton(one.look, nil, one.lookAct))
 	}
 	buttons.Add(control.NewButton(words.T("Copy"), nil, func() { n.copy(one.title + ": " + one.reason) }))
 	closer := control.NewButton("", control.Icon("close"), func() { n.drop(one.key) })

@@ -28,9 +28,12 @@ type pane struct {
 	flow     *flow
 	sections []section
 	at       int // the section in sight
-	middle   *fyne.Container
-	trouble  *trouble
-	nothing  *widget.Label
+	// Where the sections are that a failure leads to.
+	console, log int
+	live         bool // the daemon was there when the pane was shown last
+	middle       *fyne.Container
+	trouble      *trouble
+	nothing      *widget.Label
 
 	subject dom0.Qube // zero ID: none
 	asked   int       // counts questions: the answer to an older one is no news
@@ -52,6 +55,7 @@ func newPane(m *Manager) *pane {
 	p.tag.SetMinSize(fyne.NewSquareSize(20))
 	p.name.TextStyle.Bold = true
 	p.sections = []section{newApps(p), newVolumes(p), newConsole(p), newMessages(p), newNotes(p), newSettings(p)}
+	p.console, p.log = 2, 3
 	p.flow = &flow{gap: 4}
 	chips := container.New(p.flow)
 	for i, s := range p.sections {
@@ -97,14 +101,16 @@ func (p *pane) show(chosen []dom0.Qube) {
 	if len(chosen) == 1 && chosen[0].Class != dom0.AdminVM {
 		next = chosen[0]
 	}
-	last := p.subject
-	p.subject = next
+	last, back := p.subject, !p.live && p.manager.state.Link == dom0.Connected
+	p.subject, p.live = next, p.manager.state.Link == dom0.Connected
 	p.showName()
 	switch {
 	case next.ID != last.ID:
 		p.sections[p.at].leave()
 		p.draw()
-	case next.ID != "" && (next.State != last.State || next.Disk != last.Disk):
+	case next.ID != "" && back && p.trouble.box.Visible():
+		p.draw()
+	case next.ID != "" && (back || next.State != last.State || next.Disk != last.Disk):
 		p.sections[p.at].show(next, false)
 	}
 }
@@ -207,6 +213,18 @@ func (m *Manager) openPane(open bool) {
 	}
 	m.pane.show(m.table.chosen())
 	m.pane.draw()
+}
+
+// lookInto selects a qube and opens the pane on a section of it.
+func (m *Manager) lookInto(id dom0.QubeID, section int) {
+	if m.table.picks.index(id) < 0 {
+		m.filter.SetText("")
+		m.pickGroup(groupAll)
+	}
+	m.table.picks.pick(m.table.picks.index(id), false, false)
+	m.table.selected(true)
+	m.openPane(true)
+	m.pane.turn(section)
 }
 
 // trouble says in a section why it cannot be shown, with the way to try again.

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"image/color"
 	"strings"
 
 	"fyne.io/fyne/v2"
@@ -114,7 +115,11 @@ func (s *settings) line(row dom0.Property) fyne.CanvasObject {
 	value.TextStyle.Bold = !row.Default
 	value.TextSize = m.textSize()
 	tools := container.NewHBox(container.NewCenter(value))
-	if row.Settable {
+	if !row.Settable {
+		room := canvas.NewRectangle(color.Transparent) // as wide as the button of others
+		room.SetMinSize(fyne.NewSize(34, 26))
+		tools.Add(room)
+	} else {
 		edit := control.NewButton("", control.Icon("edit"), func() { s.edit(row) })
 		edit.Importance = widget.LowImportance
 		edit.OnEscape = m.Focus

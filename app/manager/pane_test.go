@@ -186,6 +186,37 @@ func TestAFailedQuestionCanBeAskedAgain(t *testing.T) {
 	}
 }
 
+func TestAFailureLeadsToTheConsole(t *testing.T) {
+	r := dark(t, household())
+	r.fake.SetInside("untrusted", interior())
+	r.m.filter.SetText("vault")
+	r.fake.PutJob(dom0.Job{ID: "1", Kind: "start", Qube: "untrusted", State: dom0.JobFailed, Error: "its agent did not answer"})
+	r.tap("Show console")
+	section := r.m.pane.sections[r.m.pane.at]
+	if section.title() != "Console" || section.(*transcript).text == "" || r.m.pane.subject.Name != "untrusted" {
+		t.Errorf("the pane shows %s of %s", section.title(), r.m.pane.subject.Name)
+	}
+	if r.m.pane.sections[r.m.pane.log].title() != "Log" {
+		t.Error("the log is not where it is looked for")
+	}
+}
+
+func TestThePaneComesBackWithTheDaemon(t *testing.T) {
+	r := dark(t, household())
+	r.lookInside("work", inVolumes)
+	r.fake.Edit(func(s *dom0.Snapshot) { s.Link, s.Problem = dom0.Lost, "The connection to qubesd was lost." })
+	r.fake.Refuse("console", &dom0.Error{Op: "console", Reason: "qubesd did not answer in time"})
+	r.m.pane.turn(inConsole)
+	if !r.m.pane.trouble.box.Visible() {
+		t.Fatal("a console without a daemon")
+	}
+	r.fake.Refuse("console", nil)
+	r.fake.Edit(func(s *dom0.Snapshot) { s.Link, s.Problem = dom0.Connected, "" })
+	if r.m.pane.trouble.box.Visible() || r.m.pane.sections[inConsole].(*transcript).text == "" {
+		t.Error("the console does not come back with the daemon")
+	}
+}
+
 func TestNotesAreSavedByThemselves(t *testing.T) {
 	r := dark(t, household())
 	r.lookInside("work", inNotes)

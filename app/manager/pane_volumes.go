@@ -30,7 +30,6 @@ type volumes struct {
 func newVolumes(p *pane) *volumes {
 	v := &volumes{pane: p, list: container.NewVBox(), hint: widget.NewLabel("")}
 	v.hint.Wrapping = fyne.TextWrapWord
-	v.hint.Importance = widget.LowImportance
 	v.box = container.NewBorder(nil, v.hint, nil, nil, container.NewVScroll(v.list))
 	return v
 }
@@ -84,7 +83,7 @@ func (v *volumes) card(q dom0.Qube, one dom0.Volume, halted bool) fyne.CanvasObj
 	resize := control.NewButton(words.T("Resize …"), nil, func() { v.resize(q, one) })
 	resize.OnEscape = m.Focus
 	resize.Able(halted)
-	lines := container.New(layout.NewCustomPaddedVBoxLayout(0),
+	lines := container.New(layout.NewCustomPaddedVBoxLayout(3),
 		container.NewBorder(nil, nil, name, resize),
 		container.New(layout.NewCustomPaddedLayout(0, 0, 8, 8), bar), facts)
 	if !one.Keeps {

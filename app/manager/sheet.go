@@ -32,8 +32,12 @@ func openSheet(over fyne.Canvas, content fyne.CanvasObject, width float32, gone 
 
 // fit gives the sheet the height that its content needs.
 func (s *sheet) fit() {
-	s.popup.Resize(fyne.NewSize(min(s.wide, s.over.Size().Width-48), s.popup.MinSize().Height))
-	s.popup.Refresh() // it stands in the middle of the window
+	size := fyne.NewSize(min(s.wide, s.over.Size().Width-48), s.popup.MinSize().Height)
+	s.popup.Resize(size)
+	// Fyne centres it when it is shown, and not again when it grows.
+	if room := s.over.Size().Subtract(size); s.popup.Visible() && s.popup.Position() != (fyne.Position{}) {
+		s.popup.Move(fyne.NewPos(room.Width/2, max(0, room.Height/2)))
+	}
 }
 
 // close takes the sheet away and gives the focus back.
