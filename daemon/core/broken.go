@@ -78,6 +78,14 @@ func (c *Core) reload(q Qube) {
 			t.markBroken(q.UUID(), fmt.Sprintf("it has the same uuid as %s", other.rec.Name))
 			return
 		}
+		if !gone && t.hasQID(rec.QID) {
+			// Its number was not known when another qube was made.
+			rec.QID = t.freeQID()
+			if err := c.cfg.Store.Save(rec); err != nil {
+				t.markBroken(q.UUID(), advise(err).Error())
+				return
+			}
+		}
 		t.drop(old)
 		t.events = append(t.events, Event{Name: "domain-delete", Args: []Arg{{"vm", string(q.Name())}}, Qube: q.UUID()})
 		if gone || rec.Pending != "" {
@@ -102,6 +110,20 @@ func (c *Core) reload(q Qube) {
 	if !gone && rec.Pending == "" {
 		c.measureFamily(rec.UUID)
 	}
+}
+
+func (t *tx) hasQID(qid int) bool {
+	for _, e := range t.v.qubes {
+		if e.rec.QID == qid {
+			return true
+		}
+	}
+	for _, reserved := range t.c.reserved {
+		if reserved == qid {
+			return true
+		}
+	}
+	return false
 }
 
 // stillDamaged notes what is wrong now.

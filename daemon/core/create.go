@@ -160,16 +160,7 @@ func (c *Core) reserve(rec *store.Record) error {
 		if _, reserved := c.reserved[rec.Name]; exists || reserved {
 			return Failf(AlreadyExists, "a qube named %s exists already", rec.Name)
 		}
-		used := map[int]bool{}
-		for _, e := range t.v.qubes {
-			used[e.rec.QID] = true
-		}
-		for _, qid := range c.reserved {
-			used[qid] = true
-		}
-		for rec.QID = 1; used[rec.QID]; rec.QID++ {
-		}
-		if rec.QID > 10000 {
+		if rec.QID = t.freeQID(); rec.QID > 10000 {
 			return Failf(VMError, "there are too many qubes")
 		}
 		if err := c.cfg.Store.Save(*rec); err != nil {
@@ -178,6 +169,22 @@ func (c *Core) reserve(rec *store.Record) error {
 		c.reserved[rec.Name] = rec.QID
 		return nil
 	})
+}
+
+// freeQID is the lowest number that no qube has.
+func (t *tx) freeQID() int {
+	used := map[int]bool{}
+	for _, e := range t.v.qubes {
+		used[e.rec.QID] = true
+	}
+	for _, qid := range t.c.reserved {
+		used[qid] = true
+	}
+	qid := 1
+	for used[qid] {
+		qid++
+	}
+	return qid
 }
 
 func (c *Core) unreserve(rec store.Record) error {

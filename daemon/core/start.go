@@ -212,9 +212,9 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 		close(r.done)
 		return nil
 	})
-	if err := c.announce(ctx, q, f.Domain); err != nil {
-		return wrap(err, "start %s: its link", name)
-	}
+	// qrexecd opens the link while the machine is prepared.
+	linked := make(chan error, 1)
+	go func() { linked <- c.announce(ctx, q, f.Domain) }()
 	undo.push("take the link back", func(context.Context) error { c.cfg.Router.Down(f.Domain); return nil })
 
 	say(0.3, "preparing the machine")
@@ -225,8 +225,12 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 		LinkDir: link, AgentDir: c.cfg.AgentDir,
 	}
 	undo.push("release the machine", func(ctx context.Context) error { return eng.Release(ctx, string(id)) })
-	if err := eng.Prepare(ctx, m); err != nil {
-		return wrap(err, "prepare %s", name)
+	prepared := eng.Prepare(ctx, m)
+	if err := <-linked; err != nil {
+		return wrap(err, "start %s: its link", name)
+	}
+	if prepared != nil {
+		return wrap(prepared, "prepare %s", name)
 	}
 	say(0.5, "booting")
 	if err := eng.Start(ctx, string(id)); err != nil {

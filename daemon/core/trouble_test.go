@@ -73,6 +73,10 @@ func TestDamagedFile(t *testing.T) {
 	if err := s.Done(s.Start(other.UUID())); err != nil {
 		t.Errorf("the other qube: %v", err)
 	}
+	third, err := s.NewQube("third", "red") // it gets the number of the damaged one
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(qubeFile(s, "work"), good, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +86,9 @@ func TestDamagedFile(t *testing.T) {
 	})
 	if err := s.Done(s.Start(q.UUID())); err != nil {
 		t.Errorf("the start of the repaired qube: %v", err)
+	}
+	if other, _ := s.View().Lookup(third); other.QID() == q.QID() {
+		t.Errorf("two qubes have the number %d", q.QID())
 	}
 }
 
