@@ -64,6 +64,9 @@ func TestDesktop(t *testing.T) {
 			t.Run("same pixels", d.testSamePixels)
 			t.Run("window", d.testWindow)
 			t.Run("command line", d.testCommandLine)
+			if engine == "crun" {
+				t.Run("many qubes", d.testManyQubes)
+			}
 			t.Run("boundary", func(t *testing.T) { d.testBoundary(t, engine) })
 			t.Run("daemons killed", d.testDaemonsKilled)
 			d.down(t)

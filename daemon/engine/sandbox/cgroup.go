@@ -46,7 +46,27 @@ func findControllers() (controllers, error) {
 		return controllers{}, err
 	}
 	defer f.Close()
-	return parseControllers(bufio.NewScanner(f), func(dir string) bool { return unix.Access(dir, unix.W_OK) == nil })
+	c, err := parseControllers(bufio.NewScanner(f), func(dir string) bool { return unix.Access(dir, unix.W_OK) == nil })
+	if err == nil && c.v2 && !complete(c.folders[""]) {
+		clear(c.folders)
+		c.v2 = false
+	}
+	return c, err
+}
+
+// complete tells whether version 2 at dir has the controllers that runtimes
+// insist on. A part of a hybrid system that is shown alone has none.
+func complete(dir string) bool {
+	has, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{"memory", "pids", "cpu"} {
+		if !slices.Contains(strings.Fields(string(has)), name) {
+			return false
+		}
+	}
+	return true
 }
 
 func parseControllers(lines *bufio.Scanner, writable func(string) bool) (controllers, error) {

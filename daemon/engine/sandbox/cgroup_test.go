@@ -29,6 +29,19 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+func TestVersion2WithoutControllers(t *testing.T) {
+	dir := t.TempDir()
+	for text, want := range map[string]bool{"cpuset cpu io memory hugetlb pids rdma misc\n": true, "cpu pids\n": false, "": false} {
+		write(t, filepath.Join(dir, "cgroup.controllers"), text)
+		if got := complete(dir); got != want {
+			t.Errorf("with %q it is complete: %v", text, got)
+		}
+	}
+	if complete(filepath.Join(dir, "missing")) {
+		t.Error("nothing is complete")
+	}
+}
+
 func TestVersion2Create(t *testing.T) {
 	g, own := version2(t)
 	if err := g.create(400 << 20); err != nil {

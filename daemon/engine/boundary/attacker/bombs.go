@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,11 +33,13 @@ func bomb(kind string) error {
 	case "processors":
 		for range 64 {
 			go func() {
-				for {
+				for n := uint64(0); ; n++ { // for ever
 				}
 			}()
 		}
+		fmt.Println("took all processors")
 		time.Sleep(time.Hour)
+		return nil
 	}
 	return fmt.Errorf("no bomb %q", kind)
 }
@@ -58,7 +61,7 @@ func forkBomb() error {
 			break
 		}
 	}
-	fmt.Println("processes", n, errno)
+	fmt.Printf("took all processes: %d, then %v\n", n, errno)
 	time.Sleep(time.Hour)
 	return nil
 }
@@ -119,17 +122,19 @@ func fillConsole() error {
 // floodLink gives qrexecd connections, descriptors and requests.
 func floodLink() error {
 	socket := filepath.Join(engine.AgentLinkDir, paths.LinkSocket)
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
+	// gVisor lets only descriptors through that dom0 knows.
+	var gifts [][]*os.File
+	for _, name := range []string{os.DevNull, filepath.Join(engine.AgentDir, engine.AgentBinary)} {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		gifts = append(gifts, slices.Repeat([]*os.File{f}, 200))
 	}
-	var many [200]*os.File
-	for i := range many {
-		many[i] = null
-	}
+	gifts = append(gifts, nil)
 	var open []net.Conn
 	frames, last := 0, error(nil)
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		conn, err := net.DialTimeout("unix", socket, time.Second)
 		if err != nil {
 			time.Sleep(time.Millisecond)
@@ -140,15 +145,18 @@ func floodLink() error {
 		if err := link.SetDeadline(time.Now().Add(time.Second)); err != nil {
 			return err
 		}
-		if err := flood(link, many[:], &frames); err != nil {
+		if err := flood(link, gifts[0], &frames); err != nil {
 			last = err
+			if errors.Is(err, unix.EINVAL) && len(gifts) > 1 {
+				gifts = gifts[1:]
+			}
 		}
 		if len(open) > 500 { // some stay open, silent
 			open[0].Close()
 			open = open[1:]
 		}
 	}
-	fmt.Println("connections", len(open), "requests", frames, "the last ended with", last)
+	fmt.Println("connections", len(open), "requests", frames, "descriptors with each", len(gifts[0])/4, "the last ended with", last)
 	if frames == 0 {
 		return errors.New("no request got through")
 	}
@@ -165,7 +173,7 @@ func flood(link *net.UnixConn, many []*os.File, frames *int) error {
 	}
 	for i := range uint32(2000) {
 		f := vchan.LinkFrame{Op: vchan.LinkListen + vchan.LinkOp(i%2), Request: i + 1, Domain: 0, Port: vchan.Port(513 + i)}
-		if err := vchan.WriteLinkFrame(link, f, many[:50]...); err != nil {
+		if err := vchan.WriteLinkFrame(link, f, many[:len(many)/4]...); err != nil {
 			return fmt.Errorf("request: %w", err)
 		}
 		*frames++

@@ -13,10 +13,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
 
+	"cubicle/daemon/engine"
 	"cubicle/daemon/engine/boundary"
 )
 
@@ -47,6 +50,9 @@ func run(args []string) error {
 		return errors.New("say what to do")
 	}
 	if args[0] == "bomb" {
+		if err := inQube(); err != nil {
+			return err
+		}
 		return bomb(args[1])
 	}
 	data, err := os.ReadFile(args[1])
@@ -62,12 +68,18 @@ func run(args []string) error {
 		if f == nil {
 			return fmt.Errorf("no attempt %q", args[2])
 		}
+		if err := inQube(); err != nil && !isControl(args[2]) {
+			return err
+		}
 		if err := f(&t); err != nil {
 			fmt.Println("refused:", err)
 			return nil
 		}
 		fmt.Println("done")
 		return nil
+	}
+	if err := inQube(); err != nil {
+		return err
 	}
 	var names []string
 	for name := range attempts() {
@@ -81,6 +93,23 @@ func run(args []string) error {
 		}
 	}
 	return nil
+}
+
+// inQube keeps the attempts away from dom0, where they would succeed.
+func inQube() error {
+	line, err := os.ReadFile("/proc/1/cmdline")
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(string(line), filepath.Join(engine.AgentDir, engine.AgentBinary)) {
+		return errors.New("this is not a qube: the attempts would do harm")
+	}
+	return nil
+}
+
+// isControl tells whether an attempt only looks, and may be made in dom0.
+func isControl(name string) bool {
+	return slices.ContainsFunc(boundary.Attempts, func(a boundary.Attempt) bool { return a.Name == name && a.Control })
 }
 
 func try(name, target string) boundary.Report {
