@@ -227,9 +227,6 @@ func (e *Engine) Prepare(_ context.Context, m engine.Machine) error {
 	if st, err := os.Stat(m.LinkDir); err != nil || !st.IsDir() {
 		e.w.breach("no link folder: %v", err)
 	}
-	if _, ok := e.w.up[m.Domain]; !ok {
-		e.w.breach("%s is prepared before its link is open", m.Name)
-	}
 	if e.w.FailPrepare != nil {
 		return e.w.FailPrepare
 	}
@@ -244,6 +241,9 @@ func (e *Engine) Start(ctx context.Context, uuid string) error {
 	if m == nil || m.state != engine.Absent {
 		e.w.breach("started unprepared or twice: %s", uuid)
 		return engine.ErrRunning
+	}
+	if _, ok := e.w.up[m.domain]; !ok {
+		e.w.breach("%s is started before its link is open", uuid)
 	}
 	for _, o := range e.w.machines {
 		if o != m && o.domain == m.domain {
