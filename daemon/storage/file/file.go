@@ -51,14 +51,15 @@ type Pool struct {
 	name string
 	dir  string
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows
 	started map[storage.VID]bool
+	blanks  map[int64]blank // empty overlays by size
 }
 
 // New returns the pool called name in the folder dir, which is made when it
 // is not there. Call Recover before anything else.
 func New(name, dir string) (*Pool, error) {
-	p := &Pool{name: name, dir: filepath.Clean(dir), started: make(map[storage.VID]bool)}
+	p := &Pool{name: name, dir: filepath.Clean(dir), started: make(map[storage.VID]bool), blanks: make(map[int64]blank)}
 	if err := os.MkdirAll(p.ImportDir(), 0o755); err != nil {
 		return nil, fmt.Errorf("pool %s: %w", name, err)
 	}
@@ -268,8 +269,7 @@ func (p *Pool) startSnapshot(ctx context.Context, s storage.Spec) (a storage.Att
 	if err != nil {
 		return a, err
 	}
-	// What is written lives as long as the run: no journal, no sync.
-	if err := makeExt4(ctx, f.overlay(), max(s.Size, info.Size()), "overlay", noJournal); err != nil {
+	if err := p.makeOverlay(ctx, f.overlay(), max(s.Size, info.Size())); err != nil {
 		return a, err
 	}
 	a.Overlay = &storage.Layer{Path: f.overlay(), Format: storage.Raw}
