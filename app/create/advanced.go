@@ -113,9 +113,10 @@ func newAdvanced(p *Page, wish Advanced) *advanced {
 	framed := container.NewStack(a.engine, control.NewGround("", fynetheme.ColorNameInputBorder, 6))
 	a.box = container.New(layout.NewCustomPaddedVBoxLayout(4),
 		container.New(layout.NewGridLayoutWithColumns(3),
-			named(words.T("Memory (MB)"), a.memory), named(words.T("vCPUs"), a.vcpus), named(words.T("Files (GB)"), a.private),
-			named(words.T("User"), a.user), named(words.T("Isolation"), framed), named("", a.autostart)),
-		a.fault)
+			named(words.T("Memory (MB)"), a.memory), named(words.T("vCPUs"), a.vcpus), named(words.T("Files (GB)"), a.private)),
+		container.New(layout.NewGridLayoutWithColumns(2),
+			named(words.T("User"), a.user), named(words.T("Isolation"), framed)),
+		a.autostart, a.fault)
 	a.box.Hide()
 	if wish != (Advanced{}) {
 		a.fold(false)
