@@ -38,7 +38,7 @@ func TestScreenChangesItsSize(t *testing.T) {
 			frames := []x11.Window{u.frame(1), u.frame(2)}
 			place := func(i int) window.Rect {
 				_, g := u.content(frames[i])
-				return window.Rect{X: g.X, Y: g.Y, Width: g.Width, Height: g.Height}
+				return window.Rect(g)
 			}
 			within := func(what string, width, height int) {
 				t.Helper()

@@ -5,6 +5,7 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -41,6 +42,10 @@ type Runner func(ctx context.Context, q Qube, ch *vchan.Channel) error
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
+
+	// longPause is the last one for a qube that offends: it can do without
+	// windows, and dom0 without the noise.
+	longPause = time.Minute
 
 	// lived is how long a session must have lasted to be no failed start: a
 	// qube that offends at once does not keep dom0 busy.
@@ -141,8 +146,16 @@ func (s *Supervisor) serve(ctx context.Context, q Qube) {
 			return
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, lastPause)
+		pause = min(2*pause, lastPauseAfter(err))
 	}
+}
+
+// lastPauseAfter is the longest pause after a session that ended so.
+func lastPauseAfter(err error) time.Duration {
+	if end, ok := errors.AsType[*EndError](err); ok && end.Exit == ExitOffence {
+		return longPause
+	}
+	return lastPause
 }
 
 // tell shows a notice without waiting for it.
