@@ -45,19 +45,22 @@ func (a Advanced) Properties() (rows map[string]string, private uint64) {
 	return rows, private
 }
 
-// giga is a GB of a volume, maxGiga the largest that can be chosen.
+// giga is a GB as disks have it, grain what a volume's size is a multiple of;
+// maxGiga is the largest size that can be chosen.
 const (
-	giga    = 1 << 30
+	giga    = 1e9
+	grain   = 1 << 20
 	maxGiga = 16 << 10
 )
 
-// ParseGB reads a size in GB, with a point or a comma.
+// ParseGB reads a size in GB, with a point or a comma; it is rounded up to
+// whole MiB.
 func ParseGB(text string) (bytes uint64, ok bool) {
 	value, err := strconv.ParseFloat(strings.Replace(strings.TrimSpace(text), ",", ".", 1), 64)
 	if err != nil || !(value > 0) || value > maxGiga {
 		return 0, false
 	}
-	return uint64(value * giga), true
+	return (uint64(value*giga) + grain - 1) / grain * grain, true
 }
 
 // advanced is the folded part of the page. What it offers and what it finds
@@ -258,6 +261,6 @@ func (a *advanced) offer(rows []dom0.Property) {
 		}
 	}
 	if a.private.PlaceHolder == "" {
-		a.private.SetPlaceHolder("2")
+		a.private.SetPlaceHolder("2.1") // core's 2 GiB
 	}
 }

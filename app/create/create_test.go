@@ -81,6 +81,14 @@ func TestWishHasWhatWasChosen(t *testing.T) {
 	}
 }
 
+func TestSizesAreReadInGB(t *testing.T) {
+	for text, want := range map[string]uint64{"2.5": 2385 << 20, "2,5": 2385 << 20, " 1 ": 954 << 20, "": 0, "-1": 0, "NaN": 0, "1e9": 0, "lots": 0, "0": 0} {
+		if got, ok := ParseGB(text); got != want || ok != (want > 0) {
+			t.Errorf("%q is %d, %v; want %d", text, got, ok, want)
+		}
+	}
+}
+
 func TestSwatchesTakeTaps(t *testing.T) {
 	p, _ := page(t, offer("debian-12"), Wish{})
 	if p.colours.Selected != "red" {

@@ -128,7 +128,7 @@ func TestVolumesAreRevertedAndResizedWhileHalted(t *testing.T) {
 	}
 	entry.SetText("2,5")
 	r.tap("Resize")
-	r.asked(fmt.Sprintf("resize vault private %d", 5<<29))
+	r.asked(fmt.Sprintf("resize vault private %d", 2385<<20))
 
 	// A refusal says what failed, for which qube and why.
 	r.fake.Refuse("revert", &dom0.Error{Op: "revert", Reason: "no revision"})

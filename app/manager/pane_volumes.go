@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -145,7 +144,7 @@ func (v *volumes) resize(q dom0.Qube, one dom0.Volume) {
 		title:       words.T("Resize %s of %s", volumeName(one.Name), q.Name),
 		hint:        words.T("A volume can only grow. It takes room as it fills."),
 		placeholder: words.T("Size in GB"),
-		text:        strconv.FormatFloat(float64(one.Size)/giga, 'f', -1, 64),
+		text:        fmt.Sprintf("%.4g", float64(one.Size)/giga),
 		do:          words.T("Resize"),
 		check:       func(text string) string { _, why := parseSize(text, one.Size); return why },
 		act: func(text string) {
@@ -158,8 +157,8 @@ func (v *volumes) resize(q dom0.Qube, one dom0.Volume) {
 	})
 }
 
-// giga is a GB of a volume that people choose.
-const giga = 1 << 30
+// giga is a GB as disks have it.
+const giga = 1e9
 
 // parseSize reads a size in GB that is larger than now, or says why not.
 func parseSize(text string, now uint64) (bytes uint64, why string) {
