@@ -38,8 +38,8 @@ func TestPeopleAreToldOnce(t *testing.T) {
 			runs++
 			return endOf(Qube{Name: "work"}, ExitOffence, nil)
 		}
-		var notices []Notice
-		s.Notify = func(_ context.Context, n Notice) error { notices = append(notices, n); return nil }
+		notices := make(chan Notice, 100)
+		s.Notify = func(_ context.Context, n Notice) error { notices <- n; return nil }
 		s.Serve(ctx)
 		if runs < 5 || runs > 12 || len(notices) != 1 {
 			t.Errorf("%d sessions ended, people were told %d times", runs, len(notices))
