@@ -93,6 +93,8 @@ func parseControllers(lines *bufio.Scanner, writable func(string) bool) (control
 	if len(c.folders) == 0 && mount2 != "" && mount2 != unified {
 		c.v2 = true
 		c.folders[""] = mount2
+	} else if mount2 != "" {
+		c.others = append(c.others, mount2) // runsc's, when it is killed
 	}
 	return c, lines.Err()
 }
