@@ -1,6 +1,8 @@
 package window
 
 import (
+	"slices"
+
 	"cubicle/guid/wire"
 )
 
@@ -67,14 +69,23 @@ func (s *Session) LocalExpose(id wire.WindowID, r Rect) {
 	}
 }
 
+// maxFlush is how many pixels one Flush hands to the X server, but for the
+// window that goes beyond it: two screens of 3840×2160.
+const maxFlush = 2 * 3840 * 2160
+
 // Flush paints what has changed since the last time, and tells whether that
-// was anything.
+// was anything. What is more than the X server should get at once is left for
+// the next call.
 func (s *Session) Flush() bool {
 	before := s.painted
-	for _, id := range s.dirty {
+	for i, id := range s.dirty {
 		w, ok := s.windows[id]
 		if !ok {
 			continue
+		}
+		if s.painted-before > maxFlush {
+			s.dirty = slices.Delete(s.dirty, 0, i)
+			return true
 		}
 		for _, r := range w.damage {
 			s.paint(w, r)
@@ -103,6 +114,6 @@ func (s *Session) paint(w *win, r Rect) {
 	if r.Empty() || src.Empty() {
 		return
 	}
-	s.painted++
+	s.painted += uint64(src.Width) * uint64(src.Height)
 	s.display.Paint(w.id, b, src, src.X-dx, src.Y-dy)
 }

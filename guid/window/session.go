@@ -35,7 +35,7 @@ type Session struct {
 	dirty   []wire.WindowID // windows with damage, in the order of their first
 	warned  bool            // about the 90 % rule
 	effort  int             // see Effort
-	painted uint64          // rectangles
+	painted uint64          // pixels, ever
 }
 
 // win is one window.

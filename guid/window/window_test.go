@@ -158,6 +158,36 @@ func TestManyRectanglesOfDamageBecomeFew(t *testing.T) {
 	}
 }
 
+// Many large windows that change at once are painted bit by bit.
+func TestOneFlushPaintsSoMuch(t *testing.T) {
+	s, sc, r, _ := newTestSession(t)
+	const windows, width, height = 20, 4000, 1000
+	for id := range wire.WindowID(windows) {
+		for _, m := range []wire.Message{wire.Create{Width: width, Height: height}, wire.Map{}} {
+			if err := s.Handle(id+1, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := &image{Image: Image{Stride: 4 * width, Size: Size{width, height}}}
+		r.open = append(r.open, b)
+		s.windows[id+1].buffer = b
+		s.LocalExpose(id+1, Rect{0, 0, width, height})
+	}
+	painted := func() (n int) {
+		for _, w := range sc.windows {
+			n += w.painted
+		}
+		return n
+	}
+	flushes := 0
+	for s.Flush() {
+		flushes++
+	}
+	if painted() != windows || flushes < 4 || flushes > 6 {
+		t.Errorf("%d windows were painted in %d turns", painted(), flushes)
+	}
+}
+
 func TestWindowsAreLimited(t *testing.T) {
 	s, _, _, _ := newTestSession(t)
 	for id := range wire.WindowID(maxWindows) {
