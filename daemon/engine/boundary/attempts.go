@@ -68,7 +68,8 @@ var Attempts = []Attempt{
 	{Name: "io_uring", Group: "Kernel", Means: "a second, unfiltered way to all calls", Crun: refused, Runsc: refused},
 	{Name: "userfaultfd", Group: "Kernel", Means: "races in the kernel can be held open", Crun: refused, Runsc: refused},
 	{Name: "32-bit calls", Group: "Kernel", Means: "a second table of calls, past the filter", Crun: refused, Runsc: refused},
-	{Name: "dom0's load and hardware", Group: "Kernel", Means: "when dom0 and other qubes work, and on what machine", Crun: possible("/proc shows the whole machine's load, disks and processor"), Runsc: refused},
+	{Name: "dom0's interrupts and disks", Group: "Kernel", Means: "when keys are pressed in dom0, and when other qubes write", Crun: refused, Runsc: refused, Control: true},
+	{Name: "dom0's load and hardware", Group: "Kernel", Means: "when dom0 and other qubes work, and on what machine", Crun: possible("/proc shows the whole machine's load, memory and processor"), Runsc: refused, Control: true},
 
 	{Name: "new user namespace", Group: "Privileges", Means: "capabilities over new parts of the kernel", Crun: refused, Runsc: harmless(gVisorOwn)},
 	{Name: "mount a file system", Group: "Privileges", Means: "parsers of dom0's kernel read the attacker's bytes", Crun: refused, Runsc: rootOnly(harmless(gVisorOwn))},

@@ -28,7 +28,7 @@ const (
 var capabilities = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", // a package manager's work
 	"CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETFCAP", // sudo, and installing setuid programs
-	"CAP_SYS_CHROOT", "CAP_AUDIT_WRITE", "CAP_NET_BIND_SERVICE",
+	"CAP_SYS_CHROOT", "CAP_NET_BIND_SERVICE",
 	"CAP_SYS_ADMIN",  // init binds /rw/home on /home
 	"CAP_SYS_PTRACE", // a debugger in the qube
 }
@@ -96,9 +96,11 @@ func (e *Engine) spec(m engine.Machine, t *tree, ids uint32, cgroup string) *spe
 			},
 			UIDMappings: idMap,
 			GIDMappings: idMap,
-			// Not a barrier against root in the qube, who can unmount them;
-			// the user namespace is.
-			MaskedPaths:   []string{"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/sys/firmware"},
+			// The barrier is the user namespace. These tell what others do
+			// (each key pressed in dom0 is an interrupt) or are of no use.
+			MaskedPaths: []string{"/proc/acpi", "/proc/asound", "/proc/diskstats", "/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+				"/proc/pagetypeinfo", "/proc/sched_debug", "/proc/schedstat", "/proc/scsi", "/proc/slabinfo", "/proc/softirqs", "/proc/timer_list", "/proc/vmallocinfo", "/proc/zoneinfo",
+				"/sys/devices/virtual/powercap", "/sys/firmware", "/sys/kernel/debug", "/sys/kernel/tracing"},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}

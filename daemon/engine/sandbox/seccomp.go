@@ -39,7 +39,6 @@ var allowed = []calls{
 	{"files: extended attributes", []string{"setxattr", "lsetxattr", "fsetxattr", "getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr", "removexattr", "lremovexattr", "fremovexattr", "setxattrat", "getxattrat", "listxattrat", "removexattrat"}},
 	{"files: named pipes; a device file opens nothing in a user namespace", []string{"mknod", "mknodat"}},
 	{"files: what changed in a folder", []string{"inotify_init", "inotify_init1", "inotify_add_watch", "inotify_rm_watch"}},
-	{"init unmounts the volumes at the end", []string{"umount2"}},
 	{"pipes, and data from one to the other", []string{"pipe", "pipe2", "splice", "tee", "vmsplice"}},
 	{"waiting for descriptors", []string{"poll", "ppoll", "select", "pselect6", "epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd", "eventfd2", "signalfd", "signalfd4"}},
 	{"the older way to read and write in the background, which databases use", []string{"io_setup", "io_destroy", "io_submit", "io_cancel", "io_getevents", "io_pgetevents"}},
@@ -67,6 +66,7 @@ var denied = []calls{
 	{"race windows held open for exploits", []string{"userfaultfd"}},
 	{"another kernel, or parts of it", []string{"kexec_load", "kexec_file_load", "reboot", "create_module", "init_module", "finit_module", "delete_module", "get_kernel_syms", "query_module"}},
 	{"parsers of file systems, and mounts past the rules", []string{"fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "open_tree_attr", "move_mount", "mount_setattr", "pivot_root", "swapon", "swapoff", "quotactl", "quotactl_fd"}},
+	{"takes away the masks over parts of /proc and /sys; init makes volumes read-only instead at the end", []string{"umount2"}},
 	{"file handles reach past the root folder", []string{"open_by_handle_at", "name_to_handle_at"}},
 	{"other namespaces", []string{"setns"}},
 	{"dom0's clock and log", []string{"settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "syslog", "acct"}},
@@ -155,14 +155,16 @@ func (f filter) flags(name string, arg uint, forbidden uint64) {
 	}
 }
 
-// mounts lets init show at another place what is mounted already, and make it
-// read-only: no file system is made, no device is read.
+// mounts lets init show at another place what is mounted already, with all
+// that is mounted below, which includes the masks over parts of /proc, and
+// make it read-only: no file system is made, no device is read.
 func (f filter) mounts() {
 	name := []string{"mount"}
-	const bind, remount, readOnly = unix.MS_BIND, unix.MS_REMOUNT, unix.MS_RDONLY
-	f.allow(name, masked(3, bind|remount, bind))
+	const bind, all, remount, readOnly = unix.MS_BIND, unix.MS_REC, unix.MS_REMOUNT, unix.MS_RDONLY
+	f.allow(name, masked(3, bind|remount|all, bind|all))
 	f.allow(name, masked(3, bind|remount|readOnly, bind|remount|readOnly))
 	f.refuse(unix.EPERM, name, masked(3, bind, 0))
+	f.refuse(unix.EPERM, name, masked(3, bind|remount|all, bind))
 	f.refuse(unix.EPERM, name, masked(3, bind|remount|readOnly, bind|remount))
 }
 
