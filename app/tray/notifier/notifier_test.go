@@ -290,7 +290,7 @@ func TestOurWatcherGivesWay(t *testing.T) {
 	host.Close()
 	eventually(t, "our own host again", func() bool { return r.get().Visible() })
 
-	// A panel whose watcher waits in the queue, and which starts its host.
+	// A panel whose watcher waits in the queue, as xfce4-panel's does.
 	queued := b.dial()
 	registered := make(chan string, 1)
 	err := queued.ExportMethodTable(map[string]any{"RegisterStatusNotifierItem": func(path string) *dbus.Error {
@@ -301,12 +301,6 @@ func TestOurWatcherGivesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := queued.RequestName(WatcherName, 0); err != nil {
-		t.Fatal(err)
-	}
-	if !r.get().Owner {
-		t.Error("a queue alone moved us")
-	}
-	if _, err := queued.RequestName("org.kde.StatusNotifierHost-7-1", 0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the end of our office", func() bool { return !r.get().Owner })

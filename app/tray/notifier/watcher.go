@@ -13,8 +13,8 @@ import (
 
 // Watcher is the register of tray icons for a session in which nobody else is
 // it. It waits in the queue for the watcher's name, so that it has the name
-// only while no other program has it; and when another program's host appears
-// while a watcher of that program waits behind ours, ours makes room.
+// only while no other program has it; and when another program comes whose
+// watcher waits behind ours, ours makes room.
 type Watcher struct {
 	conn    *dbus.Conn
 	changed func(Register)
@@ -57,10 +57,9 @@ func NewWatcher(conn *dbus.Conn, changed func(Register)) (*Watcher, error) {
 	return w, nil
 }
 
-// yieldChecks are the times after another host's appearance at which it is
-// looked whether a watcher waits behind ours: a panel starts both, in any
-// order.
-var yieldChecks = [...]time.Duration{0, 500 * time.Millisecond, 3 * time.Second}
+// yieldChecks are the times after a program's coming at which it is looked
+// whether it waits behind ours: the bus tells nobody who joins a queue.
+var yieldChecks = [...]time.Duration{300 * time.Millisecond, 2 * time.Second, 10 * time.Second}
 
 // Run takes part until ctx ends or the bus is gone.
 func (w *Watcher) Run(ctx context.Context) error {
@@ -148,9 +147,9 @@ func (w *Watcher) makeRoom(ctx context.Context) error {
 	return w.join()
 }
 
-// hear follows the bus and reports whether another program's host came.
-func (w *Watcher) hear(s *dbus.Signal) (foreignHost bool) {
-	own := w.conn.Names()[0]
+// hear follows the bus and reports whether a program came, or a name that
+// hosts have.
+func (w *Watcher) hear(s *dbus.Signal) (came bool) {
 	if s.Sender == busName && (s.Name == busName+".NameAcquired" || s.Name == busName+".NameLost") {
 		var name string
 		if dbus.Store(s.Body, &name) == nil && name == WatcherName {
@@ -162,7 +161,7 @@ func (w *Watcher) hear(s *dbus.Signal) (foreignHost bool) {
 	switch {
 	case !ok:
 		return false
-	case strings.HasPrefix(name, hostName+"-") && now != "" && now != own:
+	case was == "" && (name == now || strings.HasPrefix(name, hostName+"-")):
 		return true
 	case was != "" && now == "":
 		w.left(name, was)
