@@ -83,6 +83,7 @@ func run(ctx context.Context, o options) error {
 		b.Bin = filepath.Dir(b.tools)
 	}
 	r := &results{machine: machine(), quick: o.Quick}
+	busy := load()
 	for _, name := range o.Engines {
 		if !slices.ContainsFunc([]string{"start", "pixels", "qrexec", "many"}, b.wants) {
 			break
@@ -98,6 +99,7 @@ func run(ctx context.Context, o options) error {
 			return fmt.Errorf("manager: %w", err)
 		}
 	}
+	r.load = busy + ", " + load()
 	page := r.page()
 	if o.Write == "" {
 		_, err = os.Stdout.Write(page)

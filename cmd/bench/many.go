@@ -11,9 +11,9 @@ import (
 // crowd is what so many qubes take, each with a terminal on the screen.
 type crowd struct {
 	qubes int
-	// Bytes per qube: its own processes, its GUI process in dom0, and by how
-	// much less the whole machine has left.
-	inside, guid, machine int64
+	// Bytes per qube: its own processes, its GUI process in dom0, and what
+	// qubesd says that the qube uses, its files in memory included.
+	inside, guid, said int64
 }
 
 // idle is what qubes take that nobody uses, as shares of one core.
@@ -33,10 +33,6 @@ const settle = 5 * time.Second
 // many measures the memory of many qubes and what they take while idle.
 func (b *bench) many(ctx context.Context, s *system, r *engineResult) error {
 	var up []client.Qube
-	before, err := available()
-	if err != nil {
-		return err
-	}
 	for _, n := range b.count.crowd[s.engine] {
 		for len(up) < n {
 			q, err := s.named(ctx, fmt.Sprintf("crowd-%d", len(up)+1))
@@ -62,15 +58,10 @@ func (b *bench) many(ctx context.Context, s *system, r *engineResult) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		c, err := s.crowd(up)
+		c, err := s.crowd(ctx, up)
 		if err != nil {
 			return err
 		}
-		now, err := available()
-		if err != nil {
-			return err
-		}
-		c.machine = (before - now) / int64(n)
 		r.crowds = append(r.crowds, *c)
 		if n == idleQubes {
 			if r.idle, err = s.idle(ctx, up); err != nil {
@@ -86,9 +77,14 @@ func (b *bench) many(ctx context.Context, s *system, r *engineResult) error {
 	return nil
 }
 
-func (s *system) crowd(up []client.Qube) (*crowd, error) {
+func (s *system) crowd(ctx context.Context, up []client.Qube) (*crowd, error) {
 	c := &crowd{qubes: len(up)}
+	snapshot, err := s.bus.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, q := range up {
+		c.said += int64(snapshot.Qubes[q.UUID].MemoryUsed) / int64(len(up))
 		list, err := inQube(q.UUID)
 		if err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ type engineResult struct {
 // results are everything that was measured.
 type results struct {
 	machine string
+	load    string // how busy the machine was
 	quick   bool
 	engines []*engineResult
 	manager *managerResult
@@ -36,6 +37,9 @@ func (r *results) page() []byte {
 	write("`make bench` has written this page: %s.", r.machine)
 	write("Every figure was measured in turns with what it is compared to, in one run; unless it says otherwise it is a median.")
 	write("Compare ratios, not times: times are this machine's.")
+	if r.load != "" {
+		write("Load of the whole machine at the beginning and the end of the run: %s; more than the number of cores at the beginning means that other work disturbed it.", r.load)
+	}
 	if r.quick {
 		write("It was a quick run, with few repetitions.")
 	}
@@ -145,9 +149,16 @@ func (r *results) aims(write func(string, ...any)) {
 
 // why says what the figures do not say themselves.
 const why = `
-The aims for pixels and keys are made for crun. Under runsc each system call of the qube's X server and programs passes through a second kernel,
-which the ratios show. A start begins with the call of qubesd and ends with its answer: volumes, mounts, link, machine, and the agent's hello, all of
-them before a program of the qube runs; the trivial init is started on mounts that are there.
+The start is counted from the call of qubesd to its answer. Before the machine runs, qubesd copies the private volume where the file system cannot share it, makes an empty layer
+for what the qube writes outside it, mounts both and has qrexecd open the link; after it, three programs of the agent begin one after the other, while X server and
+session bus begin beside them. The trivial init has none of that: the mounts are ready and it is one program. The line of the start below has the
+trivial init with its mounts made as well.
+
+A picture goes from the client to the qube's X server, to the agent, back to that X server for the copy, to guid, and to dom0's X server; drawn in dom0 it
+goes from the client to the X server.
+The aims for it are made for crun. Under runsc every system call of the qube's X server, agent and program passes through a second kernel.
+
+The Manager's first paint is compared with a window in which there is no text, so that it has no font to load either.
 `
 
 func (e *engineResult) write(write func(string, ...any)) {
@@ -208,13 +219,13 @@ func (e *engineResult) write(write func(string, ...any)) {
 		write("")
 	}
 	if len(e.crowds) > 0 {
-		write("| qubes at once, each with a terminal | its processes | guid in dom0 | whole machine, per qube |")
+		write("| qubes at once, each with a terminal | its processes | guid in dom0 | as the Manager says |")
 		write("|---|---|---|---|")
 		for _, c := range e.crowds {
-			write("| %d | %s | %s | %s |", c.qubes, mib(c.inside), mib(c.guid), mib(c.machine))
+			write("| %d | %s | %s | %s |", c.qubes, mib(c.inside), mib(c.guid), mib(c.said))
 		}
 		write("")
-		write("Processes are counted with their share of shared pages; the last column is by how much less memory the machine has available.")
+		write("All per qube. Processes are counted with their share of shared pages; the last column counts files in memory as well.")
 		write("")
 	}
 	if i := e.idle; i != nil {

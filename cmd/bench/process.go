@@ -169,9 +169,17 @@ func pss(list []process) (sum int64) {
 	return sum
 }
 
-// available is the memory in bytes that the whole machine has left.
-func available() (int64, error) { return memory("MemAvailable:") }
+// load is the machine's load average of the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
 
+// memory is a field of /proc/meminfo in bytes.
 func memory(field string) (int64, error) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
