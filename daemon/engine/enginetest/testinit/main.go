@@ -116,9 +116,7 @@ func (in *initProcess) answer(question string, args []string) (string, error) {
 	case "eat":
 		return in.eat(arg(0))
 	case "spin":
-		for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); {
-		}
-		return "ok", nil
+		return "ok", spin(200 * time.Millisecond)
 	case "dead-link":
 		return "ok", os.Remove(filepath.Join(engine.AgentLinkDir, paths.LinkSocket))
 	case "dangers":
@@ -127,6 +125,20 @@ func (in *initProcess) answer(question string, args []string) (string, error) {
 		return in.memory()
 	}
 	return "", fmt.Errorf("no such question: %q", question)
+}
+
+// spin takes so much of a processor's time, however long others make it wait.
+func spin(much time.Duration) error {
+	used := func() (time.Duration, error) {
+		var u unix.Rusage
+		err := unix.Getrusage(unix.RUSAGE_SELF, &u)
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
+	}
+	before, err := used()
+	for now := before; err == nil && now-before < much; {
+		now, err = used()
+	}
+	return err
 }
 
 func interfaces() (string, error) {
