@@ -34,6 +34,7 @@ type rig struct {
 	x        *x11.Conn
 	screen   *screen.Screen
 	address  string
+	display  string
 	session  *dbus.Conn
 	service  *dom0test.Service
 	ids      map[string]string // of the qubes
@@ -89,6 +90,7 @@ func start(t *testing.T, look string, before func(r *rig)) *rig {
 	t.Cleanup(func() { r.session.Close() })
 	display := x11test.Start(t, wide, high)
 	x11test.StartWM(t, display, "openbox")
+	r.display = display
 	r.x = x11test.Dial(t, display)
 	if err := r.x.InitXTest(); err != nil {
 		t.Fatal(err)

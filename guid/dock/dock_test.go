@@ -80,8 +80,8 @@ func TestAMenuHasTheKeyboardAndGivesItBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	lost := make(chan struct{}, 10)
-	go s.Follow(Happenings{Resized: func() {}, Left: func() {}, Unfocused: func() { lost <- struct{}{} }})
+	lost, resized := make(chan struct{}, 10), make(chan struct{}, 10)
+	go s.Follow(Happenings{Resized: func() { resized <- struct{}{} }, Left: func() {}, Unfocused: func() { lost <- struct{}{} }})
 	c := x11test.Dial(t, display)
 	window := func() uint32 {
 		w, err := c.CreateWindow(c.Root(), 0, 0, 50, 50, x11.Attributes{})
@@ -123,6 +123,12 @@ func TestAMenuHasTheKeyboardAndGivesItBack(t *testing.T) {
 	if now, err := c.InputFocus(); err != nil || uint32(now) != other {
 		t.Errorf("%#x has the keyboard, %v", now, err)
 	}
+	// What the server says of the root window when the screen is resized.
+	c.SendConfigureNotify(c.Root(), 0, 0, 640, 480)
+	if err := c.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	<-resized
 	if found, err := s.Activate("Nobody"); found || err != nil {
 		t.Errorf("%v %v", found, err)
 	}
