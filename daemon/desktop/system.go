@@ -72,6 +72,9 @@ func System(ctx context.Context, o SystemOptions) error {
 	if err := awaitQubesd(ctx, o.Root); err != nil {
 		return err
 	}
+	// Those of killed daemons would make ours look ready before they are, and
+	// one that is told to stop too early stops no qube.
+	removeSockets(o.Root)
 	group := launch.NewGroup(o.Log)
 	defer removeSockets(o.Root)
 	defer group.Stop()
