@@ -394,8 +394,9 @@ func (d *desktop) bounds(t *testing.T, w x11.Window) image.Rectangle {
 // raise brings a window to the front and gives it the keyboard.
 func (d *desktop) raise(t *testing.T, w screen.Window) {
 	t.Helper()
-	d.message(t, w.ID, "_NET_ACTIVE_WINDOW", 2)
 	eventually(t, func() string {
+		// Again each time: a window that comes up meanwhile takes the keyboard.
+		d.message(t, w.ID, "_NET_ACTIVE_WINDOW", 2)
 		focus, err := d.x.InputFocus()
 		if err != nil {
 			t.Fatal(err)
@@ -652,14 +653,20 @@ func (d *desktop) testSamePixels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		differ := 0
-		for i := 0; i < len(a); i += 4 {
-			if !bytes.Equal(a[i:i+3], b[i:i+3]) {
-				differ++
+		differ, where, example := 0, image.Rectangle{}, ""
+		for i := 0; i+3 < len(a); i += 4 {
+			if bytes.Equal(a[i:i+3], b[i:i+3]) {
+				continue
 			}
+			p := image.Pt(i/4%place.Dx(), i/4/place.Dx())
+			if differ == 0 {
+				example = fmt.Sprintf("at %v the qube has %x, dom0 %x", p, a[i:i+3], b[i:i+3])
+			}
+			where = where.Union(image.Rectangle{p, p.Add(image.Pt(1, 1))})
+			differ++
 		}
 		if differ > 0 {
-			return fmt.Sprintf("%d of %d pixels differ", differ, len(a)/4)
+			return fmt.Sprintf("%d of %d pixels differ, within %v; %s (b, g, r)", differ, len(a)/4, where, example)
 		}
 		if n := count(toImage(a, place.Size()), 0); n < 100 {
 			return fmt.Sprintf("only %d black pixels: there is no text", n)
