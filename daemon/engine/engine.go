@@ -23,7 +23,7 @@ type Machine struct {
 	VCPUs    int
 	Root     storage.Attachment
 	Private  storage.Attachment
-	Volatile storage.Attachment // zero when the engine needs none (Capabilities.Volatile)
+	Volatile storage.Attachment // zero when the engine needs none: sandboxes have the root's overlay
 	// LinkDir is dom0's folder that holds the qube's link socket
 	// (paths.LinkSocket); sandboxes see it read-only at AgentLinkDir.
 	LinkDir string

@@ -16,6 +16,7 @@ import (
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/qrexec/wire"
 )
 
 // The tools are the test program itself, called by their names.
@@ -83,7 +84,7 @@ func TestScripts(t *testing.T) {
 func TestAQubeCannotSteerTheTerminal(t *testing.T) {
 	var b bytes.Buffer
 	text := "plain\ttext\n\x1b]0;title\x07\x9b31m é\x7f"
-	if n, err := (escapeFilter{&b}).Write([]byte(text)); n != len(text) || err != nil {
+	if n, err := wire.NewEscapeFilter(&b).Write([]byte(text)); n != len(text) || err != nil {
 		t.Error(n, err)
 	}
 	if want := "plain\ttext\n_]0;title\x07_31m ___"; b.String() != want {

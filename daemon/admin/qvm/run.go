@@ -10,6 +10,7 @@ import (
 
 	"cubicle/daemon/admin/client"
 	qrexec "cubicle/daemon/qrexec/client"
+	"cubicle/daemon/qrexec/wire"
 )
 
 type run struct {
@@ -115,18 +116,5 @@ func (r *run) filter(w io.Writer) io.Writer {
 	if r.NoFilter || !r.Filter && !isTerminal(w) {
 		return w
 	}
-	return escapeFilter{w}
-}
-
-type escapeFilter struct{ w io.Writer }
-
-func (f escapeFilter) Write(p []byte) (int, error) {
-	clean := make([]byte, len(p))
-	for i, c := range p {
-		if c < ' ' && c != '\n' && c != '\t' && c != '\r' && c != '\b' && c != '\a' || c > '~' {
-			c = '_'
-		}
-		clean[i] = c
-	}
-	return f.w.Write(clean)
+	return wire.NewEscapeFilter(w)
 }
