@@ -72,8 +72,11 @@ test: setup
 	@.ci/setup test
 	$(again) go-build runsc lint go-test
 
+# What failed comes once more at the end: some read that alone.
 go-test:
-	go test -timeout 20m ./...
+	@mkdir -p $(bin)
+	@set -o pipefail; go test -timeout 20m ./... 2>&1 | tee $(bin)/test.log || { \
+		echo "what failed:"; grep -A 12 -E -e '^ *--- FAIL|^panic:|^FAIL' $(bin)/test.log | grep -v -e 'level=' | cut -c -300 | tail -n 60; exit 1; }
 
 lint:
 	@unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l $$(git ls-files -co --exclude-standard '*.go')); \

@@ -233,10 +233,11 @@ func start(t *testing.T, bin, root, engine string) *desktop {
 	go func() { d.ended <- d.up.Wait() }()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("output of cubicle up:\n%s", d.output())
+			const lines = 60 // of each: what failed stands above them
+			t.Logf("the end of what cubicle up said:\n%s", last(d.output(), lines))
 			for _, console := range glob(t, filepath.Join(root, "var/log/qubes/console-*.log")) {
 				if text, err := os.ReadFile(console); err == nil {
-					t.Logf("%s:\n%s", console, text)
+					t.Logf("the end of %s:\n%s", console, last(string(text), lines))
 				}
 			}
 		}
@@ -253,6 +254,12 @@ func start(t *testing.T, bin, root, engine string) *desktop {
 	t.Logf("%s: ready after %.1f s", engine, time.Since(begun).Seconds())
 	d.look(t)
 	return d
+}
+
+// last returns the last n lines of a text.
+func last(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // look connects to the desktop's screen.
@@ -391,6 +398,28 @@ func (d *desktop) bounds(t *testing.T, w x11.Window) image.Rectangle {
 	return image.Rect(x, y, x+int(g.Width), y+int(g.Height))
 }
 
+// steady waits until a window's upper left part has not changed for a second,
+// and returns it.
+func (d *desktop) steady(t *testing.T, w x11.Window, width, height int) []byte {
+	t.Helper()
+	var seen []byte
+	since := time.Now()
+	eventually(t, func() string {
+		now, err := d.x.Image(x11.Drawable(w), 0, 0, width, height)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(now, seen) {
+			seen, since = now, time.Now()
+		}
+		if time.Since(since) < time.Second {
+			return "the window goes on changing"
+		}
+		return ""
+	})
+	return seen
+}
+
 // raise brings a window to the front and gives it the keyboard.
 func (d *desktop) raise(t *testing.T, w screen.Window) {
 	t.Helper()
@@ -520,10 +549,8 @@ func (d *desktop) testTyping(t *testing.T) {
 	d.raise(t, terminal)
 	other := d.find(t, "untrusted", "XTerm")
 	otherContent, _ := d.content(t, other)
-	before, err := d.x.Image(x11.Drawable(otherContent), 0, 0, 200, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	// It may still be drawing its cursor anew, having just lost the keyboard.
+	before := d.steady(t, otherContent, 200, 100)
 	d.typeText(t, "echo Typed-$((6*7)) > /tmp/typed\n")
 	eventually(t, func() string {
 		if got := d.inQube(t, "work", "cat /tmp/typed 2>/dev/null; true"); got != "Typed-42" {
