@@ -28,7 +28,7 @@ import (
 type options struct {
 	Quick   bool     `help:"Fewer repetitions and fewer qubes: a few minutes."`
 	Engines []string `default:"crun,runsc" help:"Engines to measure (default ${default})."`
-	Only    []string `help:"Parts to measure: start, pixels, many, qrexec, manager (default: all)."`
+	Only    []string `help:"Parts to measure: start, pixels, many, qrexec, manager, core (default: all)."`
 	Write   string   `type:"path" placeholder:"FILE" help:"Page to write; else it goes to standard output."`
 	Cache   string   `type:"existingdir" placeholder:"DIR" help:"Folder with built templates (var/cache/cubicle of another root), to save building one."`
 	Bin     string   `type:"existingdir" placeholder:"DIR" help:"Folder of the programs (default: the one above this program's)."`
@@ -97,6 +97,11 @@ func run(ctx context.Context, o options) error {
 	if b.wants("manager") {
 		if r.manager, err = b.manager(ctx); err != nil {
 			return fmt.Errorf("manager: %w", err)
+		}
+	}
+	if b.wants("core") {
+		if r.core, err = b.core(ctx); err != nil {
+			return fmt.Errorf("core: %w", err)
 		}
 	}
 	r.load = busy + ", " + load()

@@ -26,6 +26,7 @@ type results struct {
 	quick   bool
 	engines []*engineResult
 	manager *managerResult
+	core    []*coreResult
 }
 
 // page writes the results as docs/PERFORMANCE.md.
@@ -57,6 +58,7 @@ func (r *results) page() []byte {
 		write("| key → filtered list of %d qubes on the screen | %s (p99 %s) | |", filterQubes, ms(m.filter.median()), ms(m.filter.at(0.99)))
 		write("")
 	}
+	r.writeCore(write)
 	return b.Bytes()
 }
 
@@ -143,6 +145,7 @@ func (r *results) aims(write func(string, ...any)) {
 		write("| key → filtered list at %d qubes | ≤ 50 ms | %s |", filterQubes, mark(filter, 50, ms(m.filter.median())))
 		write("")
 	}
+	r.coreAims(write, mark)
 	write("%s", strings.TrimSpace(why))
 	write("")
 }
