@@ -1,5 +1,10 @@
 // Package client calls the Admin API from dom0 over run/qubesd.sock
 // (spec/admin-api.md §1).
+//
+// Most callers use New and the typed calls: List and Table for qubes, Property
+// and its neighbours, Volume…, Device…. Call is for every other method, Events
+// for streams. A qubesd that is not ours is served as well: where a call of our
+// own is not known there, upstream's calls take its place.
 package client
 
 import (
@@ -35,14 +40,25 @@ func Is(err error, name string) bool {
 	return ok && e.Type == name
 }
 
+// Missing reports whether the server does not know the method that was
+// called, or does not let us call it: both look alike from outside.
+func Missing(err error) bool {
+	return Is(err, "ProtocolError") || Is(err, "PermissionDenied") || Is(err, "QubesDaemonAccessError")
+}
+
 // Client calls one qubesd; each call is a connection of its own.
 type Client struct {
 	// Socket is the path of qubesd's socket.
 	Socket string
+	// Internal is the path of the socket for dom0's trusted helpers; only the
+	// import of volumes needs it.
+	Internal string
 }
 
 // New returns the client of the system with that root folder.
-func New(root paths.Root) *Client { return &Client{Socket: root.Qubesd()} }
+func New(root paths.Root) *Client {
+	return &Client{Socket: root.Qubesd(), Internal: root.Join("run/qubesd.internal.sock")}
+}
 
 // Call calls a method as dom0 and returns the text of the reply. Dest is a
 // qube's name or uuid:UUID. The context ends the waiting, not the call.
@@ -54,16 +70,9 @@ func (c *Client) Call(ctx context.Context, dest, method, arg string, payload []b
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if arg != "" {
-		method += "+" + arg
-	}
-	request := append([]byte(method+" dom0 name "+dest+"\x00"), payload...)
 	// A server that dislikes the request may hang up before it was sent; its
 	// reply, if any, tells more than the failed write.
-	_, werr := conn.Write(request)
-	if werr == nil {
-		werr = conn.CloseWrite()
-	}
+	werr := send(conn, dest, method, arg, payload)
 	raw, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
 	switch {
 	case ctx.Err() != nil:
@@ -76,6 +85,17 @@ func (c *Client) Call(ctx context.Context, dest, method, arg string, payload []b
 		return "", &Error{"QubesDaemonAccessError", "got empty response from qubesd"}
 	}
 	return parseReply(raw)
+}
+
+// send sends a request and tells that it is whole (spec/admin-api.md §1).
+func send(conn *net.UnixConn, dest, method, arg string, payload []byte) error {
+	if arg != "" {
+		method += "+" + arg
+	}
+	if _, err := conn.Write(append([]byte(method+" dom0 name "+dest+"\x00"), payload...)); err != nil {
+		return err
+	}
+	return conn.CloseWrite()
 }
 
 func unreachable(err error) error {
@@ -139,109 +159,4 @@ func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
 		return nil, fmt.Errorf("%s: %w", c.Socket, err)
 	}
 	return conn.(*net.UnixConn), nil
-}
-
-// Qube is a line of admin.vm.List.
-type Qube struct {
-	Name, Class, State, UUID string
-}
-
-// List are all qubes, dom0 first, then by name.
-func (c *Client) List(ctx context.Context) ([]Qube, error) {
-	text, err := c.Call(ctx, "dom0", "admin.vm.List", "", nil)
-	if err != nil {
-		return nil, err
-	}
-	var list []Qube
-	for line := range strings.Lines(text) {
-		words := strings.Fields(line)
-		if len(words) == 0 {
-			continue
-		}
-		q := Qube{Name: words[0]}
-		for _, w := range words[1:] {
-			key, value, _ := strings.Cut(w, "=")
-			switch key {
-			case "class":
-				q.Class = value
-			case "state":
-				q.State = value
-			case "uuid":
-				q.UUID = value
-			}
-		}
-		list = append(list, q)
-	}
-	return list, nil
-}
-
-// Property is a property as the Admin API tells it.
-type Property struct {
-	Name    string
-	Default bool
-	Type    string
-	Value   string
-}
-
-// Properties are all properties of a qube by name; dest empty: those of the
-// system.
-func (c *Client) Properties(ctx context.Context, dest string) (map[string]Property, error) {
-	text, err := c.property(ctx, dest, "GetAll", "", nil)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]Property{}
-	for line := range strings.Lines(text) {
-		name, rest, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		if !ok {
-			continue
-		}
-		p := parseProperty(strings.NewReplacer(`\\`, `\`, `\n`, "\n").Replace(rest))
-		p.Name = name
-		all[name] = p
-	}
-	return all, nil
-}
-
-// Property is one property.
-func (c *Client) Property(ctx context.Context, dest, name string) (Property, error) {
-	text, err := c.property(ctx, dest, "Get", name, nil)
-	if err != nil {
-		return Property{}, err
-	}
-	p := parseProperty(text)
-	p.Name = name
-	return p, nil
-}
-
-// SetProperty sets a property.
-func (c *Client) SetProperty(ctx context.Context, dest, name, value string) error {
-	_, err := c.property(ctx, dest, "Set", name, []byte(value))
-	return err
-}
-
-// ResetProperty puts a property back to its default.
-func (c *Client) ResetProperty(ctx context.Context, dest, name string) error {
-	_, err := c.property(ctx, dest, "Reset", name, nil)
-	return err
-}
-
-// PropertyHelp says what a property means.
-func (c *Client) PropertyHelp(ctx context.Context, dest, name string) (string, error) {
-	return c.property(ctx, dest, "Help", name, nil)
-}
-
-func (c *Client) property(ctx context.Context, dest, what, name string, payload []byte) (string, error) {
-	method := "admin.vm.property." + what
-	if dest == "" {
-		dest, method = "dom0", "admin.property."+what
-	}
-	return c.Call(ctx, dest, method, name, payload)
-}
-
-// parseProperty reads "default=True|False type=T VALUE".
-func parseProperty(text string) Property {
-	def, rest, _ := strings.Cut(text, " ")
-	typ, value, _ := strings.Cut(rest, " ")
-	return Property{Default: def == "default=True", Type: strings.TrimPrefix(typ, "type="), Value: value}
 }
