@@ -280,7 +280,7 @@ func (f *flags) engines(ctx context.Context, root paths.Root, log *slog.Logger) 
 		work.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()
-			if err := e.Probe(ctx); err != nil {
+			if err := e.ProbeOnce(ctx); err != nil {
 				// One that worked before may have machines to look after, and
 				// a full disk is not mended without us.
 				left, lerr := e.Running(ctx)
