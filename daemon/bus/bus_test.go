@@ -24,7 +24,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // daemon starts a private bus.
-func daemon(t *testing.T) string {
+func daemon(t testing.TB) string {
 	t.Helper()
 	cmd := exec.Command("dbus-daemon", "--session", "--nofork", "--print-address=1", "--address=unix:path="+filepath.Join(t.TempDir(), "bus"))
 	out, err := cmd.StdoutPipe()
@@ -46,7 +46,7 @@ func daemon(t *testing.T) string {
 }
 
 // serve runs the service until the returned function is called.
-func serve(t *testing.T, c *core.Core, address string, uids ...int) (stop func()) {
+func serve(t testing.TB, c *core.Core, address string, uids ...int) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
@@ -84,7 +84,7 @@ func connect(t *testing.T, address string) (*client.Client, context.Context) {
 	return c, ctx
 }
 
-func raw(t *testing.T, address string) *dbus.Conn {
+func raw(t testing.TB, address string) *dbus.Conn {
 	t.Helper()
 	conn, err := dbus.Connect(address)
 	if err != nil {
