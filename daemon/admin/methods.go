@@ -60,6 +60,9 @@ func publicMethods() map[string]method {
 		"admin.label.Index":  {onDom0, needed, absent, labelIndex},
 		"admin.Events":       {onAny, absent, absent, func(ctx context.Context, c *call) (string, error) { return "", c.events(ctx) }},
 
+		"cubicle.job.Events": {onAny, absent, absent, func(ctx context.Context, c *call) (string, error) { return "", c.jobEvents(ctx) }},
+		"cubicle.vm.List":    {onDom0, absent, needed, listTable},
+
 		"admin.vm.Remove":       {onAny, absent, absent, remove},
 		"admin.vm.Start":        {onAny, absent, absent, start},
 		"admin.vm.Shutdown":     {onAny, maybe, absent, shutdown},

@@ -216,6 +216,37 @@ func (c *call) finish(ctx context.Context, job uint64, err error) (string, error
 
 // events streams what happens to the destination until the client goes.
 func (c *call) events(ctx context.Context) error {
+	return c.stream(ctx, func(ctx context.Context, sub *core.Subscription) error {
+		for {
+			batch, _, err := sub.Next(ctx)
+			if err != nil {
+				return err
+			}
+			for _, e := range batch {
+				if e.Name == "" || !c.dest.IsAdmin() && e.Qube != c.dest.UUID() {
+					continue
+				}
+				if err := c.tell(e); err != nil {
+					return err
+				}
+			}
+		}
+	})
+}
+
+// errHungUp ends a stream whose client went.
+var errHungUp = errors.New("the client hung up")
+
+// tell sends an event.
+func (c *call) tell(e core.Event) error {
+	if err := writeEvent(c.conn, e); err != nil {
+		return errHungUp
+	}
+	return nil
+}
+
+// stream lets send answer with events until the client goes.
+func (c *call) stream(ctx context.Context, send func(context.Context, *core.Subscription) error) error {
 	c.streamed = true
 	sub := c.core.Subscribe()
 	defer sub.Close()
@@ -232,24 +263,12 @@ func (c *call) events(ctx context.Context) error {
 		<-gone
 		cancel()
 	}()
-	if err := writeEvent(c.conn, core.Event{Name: "connection-established"}); err != nil {
+	err := c.tell(core.Event{Name: "connection-established"})
+	if err == nil {
+		err = send(ctx, sub)
+	}
+	if errors.Is(err, errHungUp) || errors.Is(err, context.Canceled) {
 		return nil
 	}
-	for {
-		batch, _, err := sub.Next(ctx)
-		if errors.Is(err, context.Canceled) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, e := range batch {
-			if e.Name == "" || !c.dest.IsAdmin() && e.Qube != c.dest.UUID() {
-				continue
-			}
-			if err := writeEvent(c.conn, e); err != nil {
-				return nil // it hung up
-			}
-		}
-	}
+	return err
 }
