@@ -87,7 +87,7 @@ func (u *Unix) Dial(ctx context.Context, peer Domain, port Port) (*Channel, erro
 // than a socket address, waiting until somebody listens there.
 func DialPath(ctx context.Context, path string) (*net.UnixConn, error) {
 	for pause := redialMin; ; pause = min(2*pause, redialMax) {
-		conn, err := dialOnce(path)
+		conn, err := DialOnce(path)
 		if err == nil {
 			return conn, nil
 		}
@@ -102,7 +102,9 @@ func DialPath(ctx context.Context, path string) (*net.UnixConn, error) {
 	}
 }
 
-func dialOnce(path string) (*net.UnixConn, error) {
+// DialOnce is DialPath for who does not want to wait: when nobody listens, it
+// fails at once.
+func DialOnce(path string) (*net.UnixConn, error) {
 	dir, err := OpenDir(filepath.Dir(path))
 	if err != nil {
 		return nil, err
