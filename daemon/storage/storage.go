@@ -111,6 +111,16 @@ type Pool interface {
 	// (Spec.Revisions).
 	Clone(ctx context.Context, dst Spec, src VID) error
 
+	// Export copies the committed state of an origin, which may be running,
+	// to the new file at path, such as one in another pool's ImportDir.
+	// ErrInUse where it then has no committed state (Spec.Revisions);
+	// ErrNotFound; ErrBadVolume for the other kinds.
+	Export(ctx context.Context, s Spec, path string) error
+
+	// Clear makes the committed state of a stopped origin what Create makes:
+	// an empty file system of s.Size bytes. The old state becomes a revision.
+	Clear(ctx context.Context, s Spec) error
+
 	// Start makes the volume ready for one run and tells the engine where it
 	// is. ErrNotFound; ErrInUse when it is started already. A volume that a
 	// crash left started is started again with what it held.
@@ -141,4 +151,23 @@ type Pool interface {
 	// called once, before any other method, with the volumes whose qubes
 	// still run; all others are treated as not started.
 	Recover(ctx context.Context, running []VID) error
+}
+
+// Driver makes pools of one kind.
+type Driver struct {
+	Name    string
+	Options []Option
+	// Open returns the pool of that name. Options are those of the driver
+	// alone, all required ones among them. fresh: the pool is new, and
+	// nothing of anybody else may be where it is to be. Recover is for the
+	// caller to call.
+	Open func(name string, options map[string]string, fresh bool) (Pool, error)
+	// Forget is told of a pool that is no longer used.
+	Forget func(name string)
+}
+
+// Option is something that a driver must or may be told.
+type Option struct {
+	Name     string
+	Required bool
 }

@@ -492,6 +492,30 @@ func (p *Pool) Clone(_ context.Context, dst storage.Spec, src storage.VID) error
 	})
 }
 
+// Export writes an empty file of the volume's size.
+func (p *Pool) Export(_ context.Context, s storage.Spec, path string) error {
+	return p.do("export", s.VID, func() error {
+		if v := p.w.volumes[s.VID]; v == nil || !v.spec.SaveOnStop {
+			p.w.breach("export of a missing volume or one that keeps nothing: %s", s.VID)
+			return storage.ErrNotFound
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			return err
+		}
+		return os.Truncate(path, s.Size)
+	})
+}
+
+func (p *Pool) Clear(_ context.Context, s storage.Spec) error {
+	return p.do("clear", s.VID, func() error {
+		if v := p.w.volumes[s.VID]; v == nil || v.running || !v.spec.SaveOnStop {
+			p.w.breach("clear of a missing or started volume: %s", s.VID)
+			return storage.ErrInUse
+		}
+		return nil
+	})
+}
+
 func (p *Pool) Start(_ context.Context, s storage.Spec) (storage.Attachment, error) {
 	err := p.do("start", s.VID, func() error {
 		v := p.w.volumes[s.VID]

@@ -53,13 +53,14 @@ type Pool struct {
 
 	mu      sync.Mutex // guards what follows
 	started map[storage.VID]bool
-	blanks  map[int64]blank // empty overlays by size
+	readers map[storage.VID]int // copies under way of the committed state
+	blanks  map[int64]blank     // empty overlays by size
 }
 
 // New returns the pool called name in the folder dir, which is made when it
 // is not there. Call Recover before anything else.
 func New(name, dir string) (*Pool, error) {
-	p := &Pool{name: name, dir: filepath.Clean(dir), started: make(map[storage.VID]bool), blanks: make(map[int64]blank)}
+	p := &Pool{name: name, dir: filepath.Clean(dir), started: make(map[storage.VID]bool), readers: make(map[storage.VID]int), blanks: make(map[int64]blank)}
 	if err := os.MkdirAll(p.ImportDir(), 0o755); err != nil {
 		return nil, fmt.Errorf("pool %s: %w", name, err)
 	}
@@ -163,17 +164,83 @@ func (p *Pool) clone(ctx context.Context, dst storage.Spec, src storage.VID) err
 	if !from.exists() {
 		return storage.ErrNotFound
 	}
-	image, err := p.committed(src)
-	if err != nil {
-		return err
-	}
 	return to.inNewFolder(func() error {
 		tmp := to.clean() + "~"
-		if err := sparse.Copy(ctx, tmp, image); err != nil {
+		if err := p.copyCommitted(ctx, src, tmp); err != nil {
 			return err
 		}
 		return rename(tmp, to.clean())
 	})
+}
+
+// Export copies the committed state of an origin.
+func (p *Pool) Export(ctx context.Context, s storage.Spec, path string) error {
+	err := checkOrigin(s)
+	if err == nil {
+		err = p.copyCommitted(ctx, s.VID, path)
+	}
+	return fail("export", s.VID, err)
+}
+
+// copyCommitted copies an origin's committed state. Meanwhile nobody takes it
+// as the state in use.
+func (p *Pool) copyCommitted(ctx context.Context, vid storage.VID, path string) error {
+	p.mu.Lock()
+	p.readers[vid]++
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.readers[vid]--; p.readers[vid] == 0 {
+			delete(p.readers, vid)
+		}
+	}()
+	image, err := p.committed(vid)
+	if err != nil {
+		return err
+	}
+	return sparse.Copy(ctx, path, image)
+}
+
+// takeInPlace makes the committed state the state in use, unless somebody
+// reads it.
+func (p *Pool) takeInPlace(s storage.Spec) (taken bool, err error) {
+	f := p.files(s.VID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var st unix.Stat_t
+	if err := unix.Stat(f.clean(), &st); err != nil {
+		return false, err
+	}
+	if s.Revisions > 0 || st.Nlink != 1 || p.readers[s.VID] > 0 {
+		return false, nil
+	}
+	// Both names tell the same after a power cut: no need to sync.
+	return true, os.Rename(f.clean(), f.dirty())
+}
+
+// Clear makes an empty file system the committed state.
+func (p *Pool) Clear(ctx context.Context, s storage.Spec) error {
+	return fail("clear", s.VID, p.clear(ctx, s))
+}
+
+func (p *Pool) clear(ctx context.Context, s storage.Spec) error {
+	if err := checkOrigin(s); err != nil {
+		return err
+	}
+	f, err := p.stopped(s)
+	if err != nil {
+		return err
+	}
+	tmp := f.clean() + "~"
+	if err := makeExt4(ctx, tmp, s.Size, filepath.Base(string(s.VID)), journal); err != nil {
+		return err
+	}
+	if err := f.replace(tmp, s.Revisions); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return nil
 }
 
 // committed is the file with an origin's committed state. One that a crash
@@ -229,13 +296,8 @@ func (p *Pool) startOrigin(ctx context.Context, s storage.Spec) (storage.Attachm
 	if present(f.dirty()) {
 		return a, nil // a crash left it: go on with what it holds
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(f.clean(), &st); err != nil {
-		return storage.Attachment{}, err
-	}
-	if s.Revisions <= 0 && st.Nlink == 1 {
-		// Both names tell the same after a power cut: no need to sync.
-		return a, os.Rename(f.clean(), f.dirty())
+	if taken, err := p.takeInPlace(s); taken || err != nil {
+		return a, err
 	}
 	tmp := f.dirty() + "~"
 	if err := sparse.Copy(ctx, tmp, f.clean()); err != nil {

@@ -38,6 +38,8 @@ func TestPool(t *testing.T, open Open) {
 		"Import":               testImport,
 		"Clone":                testClone,
 		"CloneCancelled":       testCloneCancelled,
+		"Export":               testExport,
+		"Clear":                testClear,
 		"Resize":               testResize,
 		"InUse":                testInUse,
 		"CrashKeepsOrigin":     testCrashKeepsOrigin,
@@ -469,6 +471,61 @@ func testClone(t *testing.T, p *pool) {
 	if _, err := p.Info(t.Context(), dst); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("what failed left a volume: %v", err)
 	}
+}
+
+func testExport(t *testing.T, p *pool) {
+	s := p.create(templateRoot())
+	p.run(s, "committed", true)
+	put(t, p.start(s).Base.Path, "running")
+	image := filepath.Join(p.ImportDir(), "export")
+	p.must(p.Export(t.Context(), s, image))
+	if got := get(t, image); got != "committed" {
+		t.Errorf("the export of a running volume holds %q", got)
+	}
+	p.stop(s, true)
+	dst := templateRoot()
+	dst.VID = "vm-templates/copy/root"
+	p.create(dst)
+	p.must(p.Import(t.Context(), dst, image))
+	p.holds(dst, "committed")
+
+	inPlace := templateRoot()
+	inPlace.VID, inPlace.Revisions = "vm-templates/place/root", 0
+	p.create(inPlace)
+	p.start(inPlace)
+	p.mustBe(p.Export(t.Context(), inPlace, image), storage.ErrInUse)
+	p.stop(inPlace, true)
+	p.must(p.Export(t.Context(), inPlace, image))
+	snapshot := p.create(appRoot())
+	p.mustBe(p.Export(t.Context(), snapshot, image+"2"), storage.ErrBadVolume)
+	dst.VID = "vm-templates/missing/root"
+	p.mustBe(p.Export(t.Context(), dst, image+"2"), storage.ErrNotFound)
+	if _, err := os.Stat(image + "2"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what failed left a file: %v", err)
+	}
+}
+
+func testClear(t *testing.T, p *pool) {
+	s := p.create(templateRoot())
+	p.run(s, "old", true)
+	a := p.start(s)
+	p.mustBe(p.Clear(t.Context(), s), storage.ErrInUse)
+	if got := get(t, a.Base.Path); got != "old" {
+		t.Errorf("a failed Clear left %q", got)
+	}
+	p.stop(s, true)
+	p.must(p.Clear(t.Context(), s))
+	p.holds(s, "")
+	info := p.info(s)
+	if info.Size != s.Size || len(info.Revisions) == 0 {
+		t.Fatalf("%+v", info)
+	}
+	p.must(p.Revert(t.Context(), s, info.Revisions[len(info.Revisions)-1]))
+	p.holds(s, "old")
+	snapshot := p.create(appRoot())
+	p.mustBe(p.Clear(t.Context(), snapshot), storage.ErrBadVolume)
+	s.VID = "vm-templates/missing/root"
+	p.mustBe(p.Clear(t.Context(), s), storage.ErrNotFound)
 }
 
 func testCloneCancelled(t *testing.T, p *pool) {
