@@ -465,7 +465,7 @@ func TestRulesOfProperties(t *testing.T) {
 	}{
 		{"memory", "none", core.BadProperty}, {"name", "other", core.BadProperty}, {"xid", "3", core.BadProperty},
 		{"template", "work", core.BadProperty}, {"template", "gone", core.NotFound}, {"nonsense", "1", core.NoProperty},
-		{"engine", "xen", core.BadProperty}, {"netvm", "debian-12", core.BadProperty}, {"label", "pink", core.BadProperty},
+		{"engine", "xen", core.BadProperty}, {"netvm", "debian-12", core.BadProperty}, {"label", "pink", core.LabelNotFound},
 	} {
 		if err := s.SetProperty(work, c.name, c.value); core.KindOf(err) != c.kind {
 			t.Errorf("%s=%s: %s (%v)", c.name, c.value, core.KindOf(err), err)

@@ -54,9 +54,9 @@ func (c *Core) draft(n NewQube) (store.Record, error) {
 	if _, ok := v.Named(name); ok {
 		return store.Record{}, Failf(AlreadyExists, "a qube named %s exists already", name)
 	}
-	label, err := qube.ParseLabel(n.Label)
-	if err != nil {
-		return store.Record{}, &Error{Kind: LabelNotFound, Text: err.Error()}
+	label, ok := v.Label(n.Label)
+	if !ok {
+		return store.Record{}, Failf(LabelNotFound, "there is no label %q", n.Label)
 	}
 	rec := store.Record{Name: name, UUID: qube.NewUUID(), Class: class}.Clone()
 	rec.Properties["label"] = label.Name

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/engine"
 	"cubicle/daemon/qrexec/control"
@@ -41,6 +44,9 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 	v := &View{
 		qubes: map[qube.UUID]*entry{}, names: map[qube.Name]*entry{}, jobs: map[uint64]Job{},
 		facts: map[string]string{"default_pool": cfg.Pools[0].Name(), "default_engine": cfg.Engines[0].Name()},
+	}
+	if err := measureHost(v.facts); err != nil {
+		return nil, fmt.Errorf("measure the computer: %w", err)
 	}
 	for _, p := range cfg.Pools {
 		c.pools[p.Name()] = p
@@ -85,6 +91,17 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		c.spawn(func() { c.measure(c.life, q.UUID()) })
 	}
 	return c, nil
+}
+
+// measureHost finds the computer's memory in MiB and its processors.
+func measureHost(facts map[string]string) error {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return err
+	}
+	facts["maxmem"] = strconv.FormatUint(info.Totalram*uint64(info.Unit)>>20, 10)
+	facts["no_cpus"] = strconv.Itoa(runtime.NumCPU())
+	return nil
 }
 
 // load fills a View from the store and returns the qubes whose creation or

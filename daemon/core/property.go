@@ -42,6 +42,12 @@ func (c *Core) parse(v *View, row qube.Property, text string) (string, error) {
 				return "", Failf(BadProperty, "property %s: %v", row.Name, err)
 			}
 		}
+	case row.Type == qube.LabelRef:
+		label, ok := v.Label(value)
+		if !ok {
+			return "", Failf(LabelNotFound, "there is no label %q", value)
+		}
+		return label.Name, nil
 	case row.Name == "engine" || row.Name == "default_engine":
 		if _, ok := c.engines[value]; !ok {
 			return "", Failf(BadProperty, "this machine has no engine %q, only %s", value, strings.Join(c.engineNames(), ", "))

@@ -103,6 +103,17 @@ func (v *View) Engine(name string) (EngineInfo, bool) {
 	return v.engines[i], true
 }
 
+// Labels are all labels, the built-in ones first, by index.
+func (v *View) Labels() []qube.Label { return append(slices.Clone(qube.Labels[:]), v.system.Labels...) }
+
+// Label is the one of that name, or with that index in digits.
+func (v *View) Label(text string) (qube.Label, bool) {
+	if l, ok := qube.FindLabel(qube.Labels[:], text); ok {
+		return l, true
+	}
+	return qube.FindLabel(v.system.Labels, text)
+}
+
 // System is the source of the global properties.
 func (v *View) System() System { return System{v} }
 
@@ -147,8 +158,8 @@ func (q Qube) Engine() string {
 
 // Label is the qube's label.
 func (q Qube) Label() qube.Label {
-	l, err := qube.ParseLabel(q.Property("label"))
-	if err != nil {
+	l, ok := q.v.Label(q.Property("label"))
+	if !ok {
 		return qube.Labels[0] // red: of a broken qube nothing is known
 	}
 	return l
@@ -183,14 +194,7 @@ func (q Qube) Explicit(name string) (string, bool) {
 }
 
 // Property implements qube.Source.
-func (q Qube) Property(name string) string {
-	row, ok := qube.Lookup(q.Class(), name)
-	if !ok {
-		return ""
-	}
-	v, _ := row.Value(q)
-	return v
-}
+func (q Qube) Property(name string) string { return qube.ValueOf(q.Class(), name, q) }
 
 // Number is a numeric property.
 func (q Qube) Number(name string) int { n, _ := strconv.Atoi(q.Property(name)); return n }
@@ -216,18 +220,23 @@ func (q Qube) Fact(name string) string {
 	return ""
 }
 
-// Template implements qube.Source.
-func (q Qube) Template() qube.Source {
-	n := q.TemplateName()
-	if n == "" {
-		return nil
-	}
-	t, ok := q.v.Named(n)
+// Refer implements qube.Source.
+func (q Qube) Refer(property string) qube.Source { return asSource(q.Referent(property)) }
+
+// Referent is the qube that a VM property names, and false for none.
+func (q Qube) Referent(property string) (Qube, bool) {
+	return q.v.Named(qube.Name(q.Property(property)))
+}
+
+func asSource(q Qube, ok bool) qube.Source {
 	if !ok {
 		return nil
 	}
-	return t
+	return q
 }
+
+// Template implements qube.Source.
+func (q Qube) Template() qube.Source { return asSource(q.v.Named(q.TemplateName())) }
 
 // System implements qube.Source.
 func (q Qube) System() qube.Source { return System{q.v} }
@@ -242,20 +251,18 @@ func (s System) Explicit(name string) (string, bool) {
 }
 
 // Property implements qube.Source.
-func (s System) Property(name string) string {
-	row, ok := qube.LookupSystem(name)
-	if !ok {
-		return ""
-	}
-	v, _ := row.Value(s)
-	return v
-}
+func (s System) Property(name string) string { return qube.SystemValue(name, s) }
 
 // Feature implements qube.Source; the system has none.
 func (s System) Feature(string) (string, bool) { return "", false }
 
 // Fact implements qube.Source.
 func (s System) Fact(name string) string { return s.v.facts[name] }
+
+// Refer implements qube.Source.
+func (s System) Refer(property string) qube.Source {
+	return asSource(s.v.Named(qube.Name(s.Property(property))))
+}
 
 // Template implements qube.Source.
 func (s System) Template() qube.Source { return nil }

@@ -1,6 +1,12 @@
 package qube
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // Label is a qube's colour: the user's statement of how far it is trusted.
 type Label struct {
@@ -29,6 +35,47 @@ func ParseLabel(text string) (Label, error) {
 		}
 	}
 	return Label{}, fmt.Errorf("there is no label %q", cut(text))
+}
+
+// NewLabel checks the name and the colour (0xRRGGBB) of a label that people
+// make (spec/admin-api.md §4); its index is yet to be given.
+func NewLabel(name, color string) (Label, error) {
+	if err := CheckLabelName(name); err != nil {
+		return Label{}, err
+	}
+	digits, ok := strings.CutPrefix(color, "0x")
+	if n, err := strconv.ParseUint(digits, 16, 32); err == nil && ok && len(digits) == 6 {
+		return Label{Name: name, Color: uint32(n)}, nil
+	}
+	return Label{}, fmt.Errorf("%q is not a colour: 0x and six hexadecimal digits are needed", cut(color))
+}
+
+// maxLabel bounds the name of a label in bytes: it is part of icons' names.
+const maxLabel = 64
+
+// CheckLabelName tells what is wrong with the name of a label, built-in or
+// not: letters, digits, '.', '_' and '-', and not digits alone, which would be
+// an index.
+func CheckLabelName(name string) error {
+	switch {
+	case name == "" || len(name) > maxLabel || strings.Trim(name, wordBytes) != "":
+		return fmt.Errorf("%q is not the name of a label: 1 to %d letters, digits, '.', '_' or '-' are needed", cut(name), maxLabel)
+	case strings.Trim(name, digitBytes) == "":
+		return fmt.Errorf("%q is not the name of a label: it has digits only", cut(name))
+	}
+	return nil
+}
+
+// ByIndex is the order of labels.
+func ByIndex(a, b Label) int { return cmp.Compare(a.Index, b.Index) }
+
+// FindLabel looks a label up by its name, or by its index in digits.
+func FindLabel(labels []Label, text string) (Label, bool) {
+	i := slices.IndexFunc(labels, func(l Label) bool { return l.Name == text || strconv.Itoa(l.Index) == text })
+	if i < 0 {
+		return Label{}, false
+	}
+	return labels[i], true
 }
 
 // Hex is the colour as upstream writes it: 0xRRGGBB.

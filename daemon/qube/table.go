@@ -1,242 +1,246 @@
 package qube
 
-import (
-	"errors"
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
-)
-
-// qubeRows is the table of spec/admin-api.md §3.1–3.3, by name.
+// qubeRows is the table of spec/admin-api.md §3.1–3.3. A property that means
+// different things for two classes has two rows.
 func qubeRows() []Property {
-	machines := []Class{AppVM, TemplateVM}
-	rows := []Property{
-		{Name: "name", Type: Str, Set: AtCreation,
+	machine := machines()
+	local := append(machines(), AdminVM)
+	return []Property{
+		{Name: "name", Type: Str, Set: AtCreation, Own: true,
 			Help: "Name of the qube."},
-		{Name: "uuid", Type: Str, Set: AtCreation,
+		{Name: "uuid", Type: Str, Set: AtCreation, Own: true, Check: uuid,
 			Help: "Identifier that never changes and is never used again."},
-		{Name: "qid", Type: Int, Set: AtCreation,
+		{Name: "qid", Type: Int, Set: AtCreation, Own: true, Check: between(0, MaxQID),
 			Help: "Number of the qube in this system; dom0 is 0."},
-		{Name: "klass", Type: Str, Set: Never, Default: fact("klass"),
+		{Name: "klass", Type: Str, Set: Never, Default: fact("klass"), DefaultHelp: "the class",
 			Help: "Class of the qube: AppVM, TemplateVM, …"},
-		{Name: "label", Type: LabelRef, Set: Always, Check: labelName,
+		{Name: "label", Type: LabelRef, Set: Always, Check: labelName, Own: true,
 			Help: "Colour label: how far you trust what is in the qube."},
-		{Name: "icon", Type: Str, Set: Never, Default: icon,
-			Help: "Name of the qube's icon in the freedesktop icon theme."},
+		{Name: "icon", Type: Str, Set: Never, Default: icon, DefaultHelp: "made from class and label",
+			Follows: []Follow{{Itself, "label"}, {Itself, "template_for_dispvms"}, {Itself, FeatureKey("servicevm")}},
+			Help:    "Name of the qube's icon in the freedesktop icon theme."},
 
-		{Name: "template", Type: VM, Classes: []Class{AppVM}, Set: WhileHalted, Target: isTemplate,
+		{Name: "template", Type: VM, Classes: []Class{AppVM}, Set: WhileHalted, Own: true, Target: isTemplate,
 			Help: "Template whose root file system the qube starts from."},
-		{Name: "netvm", Type: VM, Classes: machines, Set: Always, Optional: true, Target: isNetVM,
-			Default: func(s Source) (string, bool) {
-				if s.Fact("klass") == string(TemplateVM) {
-					return "", true
-				}
-				return s.System().Property("default_netvm"), true
-			},
-			Help: "Qube that gives network access; empty for none."},
-		{Name: "provides_network", Type: Bool, Classes: machines, Set: WhileHalted, Default: constant("False"),
-			Help: "Whether other qubes may use this one for network access."},
+		{Name: "template", Type: VM, Classes: []Class{DispVM}, Set: WhileHalted, Own: true, Target: isDisposableTemplate,
+			Help: "Qube that the disposable is a throw-away copy of."},
+		{Name: "template_for_dispvms", Type: Bool, Classes: []Class{AppVM, StandaloneVM}, Set: Always,
+			Default: constant("False"), DefaultHelp: "False",
+			Help: "Whether disposables can be made from the qube."},
+		{Name: "dispid", Type: Int, Classes: []Class{DispVM}, Set: AtCreation, Own: true, Check: between(0, MaxDispID),
+			Help: "Number of the disposable, from which its name and address come."},
+		{Name: "auto_cleanup", Type: Bool, Classes: []Class{DispVM}, Set: Always, Own: true,
+			Default: constant("False"), DefaultHelp: "False",
+			Help: "Whether the disposable is removed as soon as it is shut down."},
+		{Name: "is_preload", Type: Bool, Classes: []Class{DispVM}, Set: Never, Default: isPreload,
+			DefaultHelp: "whether the template lists the disposable as one in advance",
+			Follows:     []Follow{{OfTemplate, FeatureKey("preload-dispvm")}},
+			Help:        "Whether the disposable was started in advance and waits for its use."},
 
-		{Name: "memory", Type: Int, Classes: machines, Set: Always, Default: fromTemplate("memory", "400"), Check: positive,
+		{Name: "appvm_default_bootmode", Type: Str, Classes: []Class{TemplateVM}, Set: Always, Check: word,
+			Default:     featureOr("boot-mode.appvm-default", "default"),
+			DefaultHelp: "the feature boot-mode.appvm-default, else default",
+			Follows:     []Follow{{Itself, FeatureKey("boot-mode.appvm-default")}},
+			Help:        "Boot mode of qubes based on this template."},
+		{Name: "bootmode", Type: Str, Classes: machine, Set: Always, Check: word,
+			Default:     bootMode,
+			DefaultHelp: "the feature boot-mode.active, else the template's appvm_default_bootmode, else default",
+			Follows:     []Follow{{Itself, FeatureKey("boot-mode.active")}, {OfTemplate, "appvm_default_bootmode"}},
+			Help:        "Boot mode: a set of kernel options that the qube offers."},
+		{Name: "virt_mode", Type: Str, Classes: machine, Set: Always, Check: virtMode,
+			Default: virtModeDefault, DefaultHelp: "hvm with PCI devices, else the template's, else pvh",
+			Follows: []Follow{{OfTemplate, "virt_mode"}},
+			Help:    "Kind of virtual machine: pvh, hvm or pv."},
+		{Name: "memory", Type: Int, Classes: machine, Set: Always, Default: fromTemplate("memory", "400"), Check: positive,
+			DefaultHelp: "the template's, else 400", Follows: []Follow{{OfTemplate, "memory"}},
 			Help: "Memory in MiB."},
-		{Name: "maxmem", Type: Int, Classes: machines, Set: Always, Default: fromTemplate("maxmem", "0"), Check: notNegative,
-			Help: "Upper limit in MiB for memory balancing; 0 switches balancing off."},
-		{Name: "vcpus", Type: Int, Classes: machines, Set: Always, Default: fromTemplate("vcpus", "2"), Check: positive,
+		{Name: "maxmem", Type: Int, Classes: machine, Set: Always, Default: maxMemory, Check: notNegative,
+			DefaultHelp: "0 where the engine cannot balance memory, else the template's, else ten times memory but at most half of the computer's",
+			Follows:     []Follow{{OfTemplate, "maxmem"}, {Itself, "memory"}, {Itself, FeatureKey("os")}},
+			Help:        "Upper limit in MiB for memory balancing; 0 switches balancing off."},
+		{Name: "stubdom_mem", Type: Int, Classes: machine, Set: Always, Default: constant(""), Check: positive, DefaultHelp: "the hypervisor's",
+			Help: "Memory in MiB of the domain that emulates devices for an hvm qube."},
+		{Name: "vcpus", Type: Int, Classes: machine, Set: Always, Default: fromTemplate("vcpus", "2"), Check: positive,
+			DefaultHelp: "the template's, else 2", Follows: []Follow{{OfTemplate, "vcpus"}},
 			Help: "Number of virtual processors."},
-		{Name: "engine", Type: Str, Classes: machines, Set: WhileHalted, Check: word,
-			Default: func(s Source) (string, bool) { return s.System().Property("default_engine"), true },
-			Help:    "What runs the qube: a hypervisor or a sandbox of this machine."},
+		{Name: "kernel", Type: Str, Classes: machine, Set: Always, Default: fromTemplate("kernel", "default_kernel"), Check: fileName,
+			DefaultHelp: "the template's, else the global default_kernel",
+			Follows:     []Follow{{OfTemplate, "kernel"}, {OfSystem, "default_kernel"}},
+			Help:        "Kernel that dom0 boots the qube with; empty for the one on the qube's own disk."},
+		{Name: "kernelopts", Type: Str, Classes: machine, Set: Always, Default: kernelOptions, Check: atMost(512),
+			DefaultHelp: "the template's, else swiotlb=2048; with PCI devices empty",
+			Follows:     []Follow{{OfTemplate, "kernelopts"}},
+			Help:        "Options on the kernel's command line."},
+		{Name: "engine", Type: Str, Classes: machine, Set: WhileHalted, Check: word,
+			Default:     fromSystem("default_engine"),
+			DefaultHelp: "the global default_engine", Follows: []Follow{{OfSystem, "default_engine"}},
+			Help: "What runs the qube: a hypervisor or a sandbox of this machine."},
+		{Name: "external_domain", Type: Int, Classes: machine, Set: WhileHalted, Own: true, Check: between(1, MaxExternalDomain),
+			Default: constant(""), DefaultHelp: "one of dom0's choice at each start",
+			Help: "Domain id at which the agents of a qube with the engine external are met."},
 
-		{Name: "default_user", Type: Str, Classes: machines, Set: Always, Default: fromTemplate("default_user", "user"), Check: userName,
+		{Name: "default_user", Type: Str, Classes: machine, Set: Always, Default: fromTemplate("default_user", "user"), Check: userName,
+			DefaultHelp: "the template's, else user", Follows: []Follow{{OfTemplate, "default_user"}},
 			Help: "User in the qube that commands run as unless told otherwise."},
-		{Name: "qrexec_timeout", Type: Int, Classes: machines, Set: Always, Default: fromTemplate("qrexec_timeout", "default_qrexec_timeout"), Check: positive,
-			Help: "Seconds to wait for the qube's agent at a start."},
-		{Name: "shutdown_timeout", Type: Int, Classes: machines, Set: Always, Default: fromTemplate("shutdown_timeout", "default_shutdown_timeout"), Check: positive,
-			Help: "Seconds to wait for the qube's end after it was asked to shut down."},
-		{Name: "autostart", Type: Bool, Classes: machines, Set: Always, Default: constant("False"),
+		{Name: "qrexec_timeout", Type: Int, Classes: machine, Set: Always, Default: fromTemplate("qrexec_timeout", "default_qrexec_timeout"), Check: positive,
+			DefaultHelp: "the template's, else the global default_qrexec_timeout",
+			Follows:     []Follow{{OfTemplate, "qrexec_timeout"}, {OfSystem, "default_qrexec_timeout"}},
+			Help:        "Seconds to wait for the qube's agent at a start."},
+		{Name: "shutdown_timeout", Type: Int, Classes: machine, Set: Always, Default: fromTemplate("shutdown_timeout", "default_shutdown_timeout"), Check: positive,
+			DefaultHelp: "the template's, else the global default_shutdown_timeout",
+			Follows:     []Follow{{OfTemplate, "shutdown_timeout"}, {OfSystem, "default_shutdown_timeout"}},
+			Help:        "Seconds to wait for the qube's end after it was asked to shut down."},
+		{Name: "autostart", Type: Bool, Classes: machine, Set: Always, Default: constant("False"), DefaultHelp: "False",
 			Help: "Whether the qube is started with the system."},
-		{Name: "debug", Type: Bool, Classes: machines, Set: Always, Default: constant("False"),
+		{Name: "debug", Type: Bool, Classes: machine, Set: Always, Default: constant("False"), DefaultHelp: "False",
 			Help: "Whether the qube runs with debugging aids."},
-		{Name: "include_in_backups", Type: Bool, Set: Always, Default: constant("True"),
-			Help: "Whether a backup contains the qube unless told otherwise."},
-		{Name: "installed_by_rpm", Type: Bool, Classes: machines, Set: Always, Default: constant("False"),
+		{Name: "include_in_backups", Type: Bool, Set: Always, Default: inBackups,
+			DefaultHelp: "True; False for a qube elsewhere and for a disposable that is removed at its shutdown",
+			Follows:     []Follow{{Itself, "auto_cleanup"}},
+			Help:        "Whether a backup contains the qube unless told otherwise."},
+		{Name: "backup_timestamp", Type: Int, Classes: machine, Set: Always, Own: true, Default: constant(""), Check: notNegative, DefaultHelp: "none",
+			Help: "When the qube was last backed up, in seconds since 1970."},
+		{Name: "installed_by_rpm", Type: Bool, Classes: machine, Set: Always, Own: true, Default: constant("False"), DefaultHelp: "False",
 			Help: "Whether a package manager owns the qube; it cannot be removed then."},
-		{Name: "updateable", Type: Bool, Set: Never, Default: updateable,
+		{Name: "updateable", Type: Bool, Classes: local, Set: Never, Default: updateable, DefaultHelp: "True without a template",
 			Help: "Whether updates are installed in the qube itself rather than in its template."},
 
-		{Name: "xid", Type: Int, Classes: machines, Set: Never, Default: fact("xid"),
+		{Name: "default_dispvm", Type: VM, Classes: []Class{AppVM, TemplateVM, StandaloneVM, AdminVM}, Set: Always, Optional: true,
+			Target: isDisposableTemplate, Default: fromSystem("default_dispvm"), DefaultHelp: "the global default_dispvm",
+			Follows: []Follow{{OfSystem, "default_dispvm"}},
+			Help:    "Qube from which disposables are made that this one asks for; empty for none."},
+		{Name: "default_dispvm", Type: VM, Classes: []Class{DispVM}, Set: Always, Optional: true,
+			Target: isDisposableTemplate, Default: ownTemplate, DefaultHelp: "the disposable's own template",
+			Follows: []Follow{{Itself, "template"}},
+			Help:    "Qube from which disposables are made that this one asks for; empty for none."},
+		{Name: "management_dispvm", Type: VM, Classes: machine, Set: Always, Optional: true, Target: isDisposableTemplate,
+			Default: fromTemplate("management_dispvm", "management_dispvm"), DefaultHelp: "the template's, else the global management_dispvm",
+			Follows: []Follow{{OfTemplate, "management_dispvm"}, {OfSystem, "management_dispvm"}},
+			Help:    "Qube from which disposables are made that manage this one; empty for none."},
+		{Name: "guivm", Type: VM, Classes: machine, Set: Always, Optional: true, Target: isLocal,
+			Default: fromSystem("default_guivm"), DefaultHelp: "the global default_guivm", Follows: []Follow{{OfSystem, "default_guivm"}},
+			Help: "Qube whose screen shows the windows; empty for none."},
+		{Name: "audiovm", Type: VM, Classes: machine, Set: Always, Optional: true, Target: isLocal,
+			Default: fromSystem("default_audiovm"), DefaultHelp: "the global default_audiovm", Follows: []Follow{{OfSystem, "default_audiovm"}},
+			Help: "Qube that plays and records sound; empty for none."},
+		{Name: "keyboard_layout", Type: Str, Classes: local, Set: Always, Check: keyboardLayout,
+			Default: keyboardDefault, DefaultHelp: "that of guivm, else us++",
+			Follows: []Follow{{Itself, "guivm"}, {OfGUIVM, "keyboard_layout"}},
+			Help:    "Keyboard as layout+variant+options."},
+		{Name: "devices_denied", Type: Str, Classes: local, Set: Always, Check: DeviceCodes, Default: constant(""), DefaultHelp: "none",
+			Help: "Interfaces of devices that must not be attached: codes of seven characters without a space between them."},
+
+		{Name: "netvm", Type: VM, Classes: []Class{AppVM, StandaloneVM, DispVM}, Set: Always, Optional: true, Target: isNetVM,
+			Default: fromSystem("default_netvm"), DefaultHelp: "the global default_netvm", Follows: []Follow{{OfSystem, "default_netvm"}},
+			Help: "Qube that gives network access; empty for none."},
+		{Name: "netvm", Type: VM, Classes: []Class{TemplateVM}, Set: Always, Optional: true, Target: isNetVM,
+			Default: constant(""), DefaultHelp: "none",
+			Help: "Qube that gives network access; empty for none."},
+		{Name: "provides_network", Type: Bool, Classes: machine, Set: Always, Default: constant("False"), DefaultHelp: "False",
+			Help: "Whether other qubes may use this one for network access."},
+		{Name: "mac", Type: Str, Classes: machine, Set: Always, Check: macAddress, Default: constant("00:16:3e:5e:6c:00"), DefaultHelp: "00:16:3e:5e:6c:00",
+			Help: "Hardware address of the qube's network card."},
+		{Name: "ip", Type: Str, Classes: machine, Set: Always, Own: true, Check: ipv4, Default: ip4, DefaultHelp: "made from qid or dispid; none without network",
+			Follows: []Follow{{Itself, "netvm"}, {Itself, "provides_network"}},
+			Help:    "IPv4 address of the qube, as its neighbours and the firewall see it."},
+		{Name: "ip6", Type: Str, Classes: machine, Set: Always, Own: true, Check: ipv6, Default: ip6, DefaultHelp: "made from qid or dispid where the feature ipv6 is on; else none",
+			Follows: []Follow{{Itself, "netvm"}, {Itself, "provides_network"}, {Itself, FeatureKey("ipv6")}, {OfNetVM, FeatureKey("ipv6")}, {OfNetVM, "ip6"}},
+			Help:    "IPv6 address of the qube."},
+		{Name: "visible_ip", Type: Str, Classes: machine, Set: Never, Default: visible("net.fake-ip", "ip"), DefaultHelp: "the feature net.fake-ip, else ip",
+			Follows: fakeOr("net.fake-ip", "ip"),
+			Help:    "IPv4 address of the qube as it sees it itself."},
+		{Name: "visible_ip6", Type: Str, Classes: machine, Set: Never, Default: ownProperty("ip6"), DefaultHelp: "ip6",
+			Follows: []Follow{{Itself, "ip6"}},
+			Help:    "IPv6 address of the qube as it sees it itself."},
+		{Name: "visible_gateway", Type: Str, Classes: machine, Set: Never, Default: visible("net.fake-gateway", "netvm.gateway"), DefaultHelp: "the feature net.fake-gateway, else netvm's gateway",
+			Follows: append(fakeOr("net.fake-gateway", "netvm"), Follow{OfNetVM, "gateway"}),
+			Help:    "IPv4 address of the qube's router as the qube sees it."},
+		{Name: "visible_gateway6", Type: Str, Classes: machine, Set: Never, Default: ofNetVM("gateway6"), DefaultHelp: "netvm's gateway6",
+			Follows: []Follow{{Itself, "netvm"}, {OfNetVM, "gateway6"}},
+			Help:    "IPv6 address of the qube's router as the qube sees it."},
+		{Name: "visible_netmask", Type: Str, Classes: machine, Set: Never, Default: visible("net.fake-netmask", "netmask"), DefaultHelp: "the feature net.fake-netmask, else 255.255.255.255",
+			Follows: append(fakeOr("net.fake-netmask", "netvm"), Follow{Itself, "provides_network"}),
+			Help:    "Netmask of the qube's network as the qube sees it."},
+		{Name: "gateway", Type: Str, Classes: machine, Set: Never, Default: asRouter("visible_ip"), DefaultHelp: "visible_ip of a qube that provides network",
+			Follows: []Follow{{Itself, "provides_network"}, {Itself, "visible_ip"}},
+			Help:    "IPv4 address at which others reach the qube as their router."},
+		{Name: "gateway6", Type: Str, Classes: machine, Set: Never, Default: asRouter("visible_ip6"), DefaultHelp: "visible_ip6 of a qube that provides network",
+			Follows: []Follow{{Itself, "provides_network"}, {Itself, "visible_ip6"}},
+			Help:    "IPv6 address at which others reach the qube as their router."},
+		{Name: "dns", Type: Str, Classes: machine, Set: Never, Default: nameServers, DefaultHelp: "10.139.1.1 10.139.1.2; none without network",
+			Follows: []Follow{{Itself, "netvm"}, {Itself, "provides_network"}},
+			Help:    "Addresses of the two name servers that the qube is told."},
+
+		{Name: "xid", Type: Int, Classes: machine, Set: Never, Default: fact("xid"), DefaultHelp: "given at each start",
 			Help: "Domain id of the running qube, -1 when it is off."},
-		{Name: "start_time", Type: Str, Classes: machines, Set: Never, Default: fact("start_time"),
+		{Name: "stubdom_xid", Type: Int, Classes: machine, Set: Never, Default: constant("-1"), DefaultHelp: "given at each start",
+			Help: "Domain id of what emulates devices for the running qube, -1 for none."},
+		{Name: "stubdom_uuid", Type: Str, Classes: machine, Set: Never, Default: constant(""), DefaultHelp: "given at each start",
+			Help: "UUID of what emulates devices for the running qube; empty for none."},
+		{Name: "start_time", Type: Str, Classes: machine, Set: Never, Default: fact("start_time"), DefaultHelp: "the time of the start",
 			Help: "When the qube was started, in seconds since 1970; empty when it is off."},
-		{Name: "trouble", Type: Str, Classes: machines, Set: Never, Default: fact("trouble"),
+		{Name: "trouble", Type: Str, Classes: machine, Set: Never, Default: fact("trouble"), DefaultHelp: "what the daemon found",
 			Help: "Why the qube cannot be used, or how its last run ended unexpectedly; empty when all is well."},
+
+		{Name: "maxmem", Type: Int, Classes: []Class{AdminVM}, Set: Never, Default: fromSystem("maxmem"), DefaultHelp: "the computer's memory",
+			Help: "Memory of the computer in MiB."},
+		{Name: "relayvm", Type: VM, Classes: []Class{RemoteVM}, Set: Always, Optional: true, Target: isRelay, Default: constant(""), DefaultHelp: "none",
+			Help: "Qube through which the qube on another computer is reached; empty for none."},
+		{Name: "transport_rpc", Type: Str, Classes: []Class{RemoteVM}, Set: Always, Check: service, Default: constant(""), DefaultHelp: "none",
+			Help: "Service of the relay that carries calls to the other computer."},
+		{Name: "remote_name", Type: Str, Classes: []Class{RemoteVM}, Set: Always, Check: remoteName, Default: constant(""), DefaultHelp: "the qube's own name",
+			Help: "Name that the qube has on the other computer; empty for the same."},
 	}
-	return byName(rows)
 }
 
-// SystemRows is the table of the global properties (spec/admin-api.md §3.4),
-// by name.
-func SystemRows() []Property {
-	rows := []Property{
+// systemRows is the table of the global properties (spec/admin-api.md §3.4).
+func systemRows() []Property {
+	return []Property{
 		{Name: "default_template", Type: VM, Set: Always, Optional: true, Target: isTemplate,
 			Help: "Template of new qubes."},
-		{Name: "default_netvm", Type: VM, Set: Always, Optional: true, Default: constant(""), Target: isNetVM,
+		{Name: "default_netvm", Type: VM, Set: Always, Optional: true, Default: constant(""), DefaultHelp: "none", Target: isNetVM,
 			Help: "Network access of qubes that do not choose their own."},
-		{Name: "default_pool", Type: Str, Set: Always, Default: fact("default_pool"), Check: word,
+		{Name: "default_dispvm", Type: VM, Set: Always, Optional: true, Default: constant(""), DefaultHelp: "none", Target: isDisposableTemplate,
+			Help: "Qube from which disposables are made for qubes that do not choose their own."},
+		{Name: "management_dispvm", Type: VM, Set: Always, Optional: true, Default: constant(""), DefaultHelp: "none", Target: isDisposableTemplate,
+			Help: "Qube from which disposables are made that manage other qubes."},
+		{Name: "default_guivm", Type: VM, Set: Always, Optional: true, Default: constant(string(Dom0)), DefaultHelp: "dom0", Target: isLocal,
+			Help: "Qube whose screen shows the windows of qubes that do not choose their own."},
+		{Name: "default_audiovm", Type: VM, Set: Always, Optional: true, Default: constant(string(Dom0)), DefaultHelp: "dom0", Target: isLocal,
+			Help: "Qube that plays sound for qubes that do not choose their own."},
+		{Name: "updatevm", Type: VM, Set: Always, Optional: true, Default: constant(""), DefaultHelp: "none", Target: hasMachine,
+			Help: "Qube that downloads updates for dom0; empty for none."},
+		{Name: "clockvm", Type: VM, Set: Always, Optional: true, Default: constant(""), DefaultHelp: "none", Target: isLocal,
+			Help: "Qube that knows the time; empty for none."},
+		{Name: "default_kernel", Type: Str, Set: Always, Check: fileName,
+			Help: "Kernel of qubes that do not choose their own."},
+		{Name: "default_pool", Type: Str, Set: Always, Default: fact("default_pool"), DefaultHelp: "the pool of the system's own folder", Check: word,
 			Help: "Storage pool of new volumes."},
-		{Name: "default_pool_root", Type: Str, Set: Always, Default: defaultPool, Check: word,
+		{Name: "default_pool_root", Type: Str, Set: Always, Default: ownProperty("default_pool"), DefaultHelp: "default_pool",
+			Follows: []Follow{{Itself, "default_pool"}}, Check: word,
 			Help: "Storage pool of new root volumes."},
-		{Name: "default_pool_private", Type: Str, Set: Always, Default: defaultPool, Check: word,
+		{Name: "default_pool_private", Type: Str, Set: Always, Default: ownProperty("default_pool"), DefaultHelp: "default_pool",
+			Follows: []Follow{{Itself, "default_pool"}}, Check: word,
 			Help: "Storage pool of new private volumes."},
-		{Name: "default_pool_volatile", Type: Str, Set: Always, Default: defaultPool, Check: word,
+		{Name: "default_pool_volatile", Type: Str, Set: Always, Default: ownProperty("default_pool"), DefaultHelp: "default_pool",
+			Follows: []Follow{{Itself, "default_pool"}}, Check: word,
 			Help: "Storage pool of new volatile volumes."},
-		{Name: "default_engine", Type: Str, Set: Always, Default: fact("default_engine"), Check: word,
+		{Name: "default_pool_kernel", Type: Str, Set: Always, Default: ownProperty("default_pool"), DefaultHelp: "default_pool",
+			Follows: []Follow{{Itself, "default_pool"}}, Check: word,
+			Help: "Storage pool of kernels."},
+		{Name: "default_engine", Type: Str, Set: Always, Default: fact("default_engine"), DefaultHelp: "the strongest of this machine", Check: word,
 			Help: "What runs qubes that do not choose their own engine: the strongest of this machine."},
-		{Name: "default_qrexec_timeout", Type: Int, Set: Always, Default: constant("60"), Check: positive,
+		{Name: "default_qrexec_timeout", Type: Int, Set: Always, Default: constant("60"), DefaultHelp: "60", Check: positive,
 			Help: "Seconds to wait for a qube's agent at a start."},
-		{Name: "default_shutdown_timeout", Type: Int, Set: Always, Default: constant("60"), Check: positive,
+		{Name: "default_shutdown_timeout", Type: Int, Set: Always, Default: constant("60"), DefaultHelp: "60", Check: positive,
 			Help: "Seconds to wait for a qube's end after it was asked to shut down."},
-		{Name: "stats_interval", Type: Int, Set: Always, Default: constant("3"), Check: positive,
+		{Name: "stats_interval", Type: Int, Set: Always, Default: constant("3"), DefaultHelp: "3", Check: positive,
 			Help: "Seconds between two measurements of running qubes."},
+		{Name: "check_updates_vm", Type: Bool, Set: Always, Default: constant("True"), DefaultHelp: "True",
+			Help: "Whether new qubes look for updates."},
+		{Name: "maxmem", Type: Int, Set: Never, Default: fact("maxmem"), DefaultHelp: "measured",
+			Help: "Memory of the computer in MiB."},
+		{Name: "no_cpus", Type: Int, Set: Never, Default: fact("no_cpus"), DefaultHelp: "measured",
+			Help: "Number of the computer's processors."},
 	}
-	return byName(rows)
-}
-
-func byName(rows []Property) []Property {
-	slices.SortFunc(rows, func(a, b Property) int { return strings.Compare(a.Name, b.Name) })
-	return rows
-}
-
-// Defaults.
-
-func constant(v string) func(Source) (string, bool) {
-	return func(Source) (string, bool) { return v, true }
-}
-
-func fact(name string) func(Source) (string, bool) {
-	return func(s Source) (string, bool) { return s.Fact(name), true }
-}
-
-// fromTemplate is the template's value; without a template otherwise, which
-// is a number, a word or the name of a global property.
-func fromTemplate(name, otherwise string) func(Source) (string, bool) {
-	return func(s Source) (string, bool) {
-		if t := s.Template(); t != nil {
-			return t.Property(name), true
-		}
-		if strings.HasPrefix(otherwise, "default_") {
-			return s.System().Property(otherwise), true
-		}
-		return otherwise, true
-	}
-}
-
-func defaultPool(s Source) (string, bool) { return s.Property("default_pool"), true }
-
-func icon(s Source) (string, bool) {
-	label := s.Property("label")
-	if s.Fact("klass") == string(AdminVM) {
-		return "adminvm-black", true
-	}
-	if s.Fact("klass") == string(TemplateVM) {
-		return "templatevm-" + label, true
-	}
-	if v, ok := s.Feature("servicevm"); ok && v != "" {
-		return "servicevm-" + label, true
-	}
-	return "appvm-" + label, true
-}
-
-func updateable(s Source) (string, bool) {
-	if s.Template() != nil {
-		return "False", true
-	}
-	return "True", true
-}
-
-// Rules.
-
-func isTemplate(s Source) error {
-	if s.Fact("klass") != string(TemplateVM) {
-		return fmt.Errorf("%s is not a template", s.Property("name"))
-	}
-	return nil
-}
-
-func isNetVM(s Source) error {
-	if s.Property("provides_network") != "True" {
-		return fmt.Errorf("%s does not provide network", s.Property("name"))
-	}
-	return nil
-}
-
-func labelName(text string) (string, error) {
-	for _, l := range Labels {
-		if text == l.Name || text == strconv.Itoa(l.Index) {
-			return l.Name, nil
-		}
-	}
-	return "", fmt.Errorf("there is no label %q", cut(text))
-}
-
-func positive(text string) (string, error) {
-	if n, err := strconv.Atoi(text); err != nil || n <= 0 || n > 1<<30 {
-		return "", fmt.Errorf("%s is not a number from 1 to 2^30", text)
-	}
-	return text, nil
-}
-
-func notNegative(text string) (string, error) {
-	if text == "0" {
-		return text, nil
-	}
-	return positive(text)
-}
-
-func word(text string) (string, error) {
-	if text == "" || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
-		return "", fmt.Errorf("%q is not a name", cut(text))
-	}
-	return text, nil
-}
-
-func userName(text string) (string, error) {
-	if text == "" || len(text) > 64 || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+,.-") != "" {
-		return "", fmt.Errorf("%q is not a user name", cut(text))
-	}
-	return text, nil
-}
-
-// parse brings a text into the type's one form.
-func (t Type) parse(text string) (string, error) {
-	for i := 0; i < len(text); i++ {
-		if c := text[i]; c >= 0x7f || c < ' ' && !(c >= '\t' && c <= '\r') {
-			return "", errors.New("only printable ASCII is allowed")
-		}
-	}
-	switch t {
-	case Bool:
-		switch strings.ToLower(text) {
-		case "0", "no", "false", "off":
-			return "False", nil
-		case "1", "yes", "true", "on":
-			return "True", nil
-		}
-		return "", fmt.Errorf("%q is not a truth value", cut(text))
-	case Int:
-		digits := strings.TrimPrefix(text, "-")
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || len(digits) > 19 || digits[0] < '0' || digits[0] > '9' || digits[0] == '0' && text != "0" {
-			return "", fmt.Errorf("%q is not a number", cut(text))
-		}
-		return strconv.FormatInt(n, 10), nil
-	case VM:
-		if text == "" {
-			return "", nil
-		}
-		n, err := ParseName(text)
-		return string(n), err
-	}
-	return text, nil
 }

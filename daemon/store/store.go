@@ -84,6 +84,8 @@ func (r Record) Clone() Record {
 // System is the global state.
 type System struct {
 	Properties map[string]string
+	// Labels are those that people made, by index.
+	Labels []qube.Label
 	// Admin is what dom0 has of its own: features, tags, properties.
 	Admin Record
 	// Damage is why the file cannot be used, or nil: then everything has its
