@@ -181,3 +181,14 @@ func lastLines(text string, n int) string {
 	}
 	return text[at+1:]
 }
+
+// SystemProperties are all rows of the system, by name.
+func (c *Core) SystemProperties() []PropertyRow {
+	s := c.View().System()
+	var rows []PropertyRow
+	for _, row := range qube.SystemRows() {
+		value, isDefault := row.Value(s)
+		rows = append(rows, PropertyRow{row, value, isDefault, row.Set != qube.Never})
+	}
+	return rows
+}
