@@ -43,12 +43,20 @@ func Run(log *slog.Logger) error {
 	signal.Notify(stopSignal, unix.SIGTERM, unix.SIGINT, unix.SIGPWR, sigHalt)
 	unix.Umask(0o022)
 
-	user := setUp(log)
-
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the agent's program: %w", err)
 	}
+	// What the agents need to tell dom0 that the qube is up.
+	mountMissing(log)
+	if err := os.MkdirAll(session.Dir, 0o755); err != nil {
+		log.Error("set-up failed", "what", "the agents' folder", "err", err)
+	}
+	settled, settle, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer settled.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	r := newReaper()
@@ -58,10 +66,16 @@ func Run(log *slog.Logger) error {
 	reaping.Go(func() { r.run(reapCtx) })
 
 	s := newSupervisor(r, log)
-	services, ready := plan(log, self, user)
-	for _, v := range services {
-		keeping.Go(func() { s.keep(ctx, v) })
+	keep := func(services []service) {
+		for _, v := range services {
+			keeping.Go(func() { s.keep(ctx, v) })
+		}
 	}
+	keep(planLink(self, settled))
+	user := setUp(log)
+	settle.Close()
+	services, ready := planSession(log, self, user)
+	keep(services)
 	keeping.Go(func() {
 		if ready.wait(ctx) == nil {
 			log.Info("session is ready", "after", time.Since(began).Round(time.Millisecond))
@@ -81,10 +95,9 @@ func Run(log *slog.Logger) error {
 	return err
 }
 
-// setUp does what comes before the first service. What fails is logged: a
-// qube in which something is wrong is more use than one that does not start.
+// setUp does what comes before any program of the user. What fails is logged:
+// a qube in which something is wrong is more use than one that does not start.
 func setUp(log *slog.Logger) session.User {
-	mountMissing(log)
 	user, err := session.LookupUser(session.DefaultUser)
 	if err != nil {
 		log.Error("the image has no desktop user", "err", err)
@@ -108,14 +121,33 @@ func setUp(log *slog.Logger) session.User {
 	return user
 }
 
-// plan lists the services of a qube, and the condition that the session is
-// ready, which agents see as session.ReadyFile.
-func plan(log *slog.Logger, self string, user session.User) ([]service, *condition) {
-	const readyFD = 3
-	system := []string{"PATH=" + session.Path, "LANG=" + session.Locale, "HOME=/root"}
+// systemEnv is the environment of services that are not the user's.
+func systemEnv() []string {
+	env := []string{"PATH=" + session.Path, "LANG=" + session.Locale, "HOME=/root"}
 	if v, ok := os.LookupEnv(DebugEnv); ok {
-		system = append(system, DebugEnv+"="+v)
+		env = append(env, DebugEnv+"="+v)
 	}
+	return env
+}
+
+// agent is one of our own services.
+func agent(self, name string, args ...string) service {
+	return service{name: name, argv: append([]string{self, name}, args...),
+		env: append([]string{"DISPLAY=" + session.Display, "XAUTHORITY=" + session.XAuthFile}, systemEnv()...)}
+}
+
+// planLink lists the services that connect the qube to dom0. They start beside
+// the set-up: the agent says hello at once, and runs what dom0 asks for when
+// settled has ended.
+func planLink(self string, settled *os.File) []service {
+	qrexec := agent(self, "qrexec", fmt.Sprintf("--settled-fd=%d", firstFD))
+	qrexec.inherits = settled
+	return []service{agent(self, "link"), qrexec}
+}
+
+// planSession lists the services of the user's session, and the condition that
+// it is ready, which agents see as session.ReadyFile.
+func planSession(log *slog.Logger, self string, user session.User) ([]service, *condition) {
 	x, bus, ready := newCondition(), newCondition(), newCondition()
 	var mu sync.Mutex // one judgement at a time
 	judge := func() {
@@ -135,19 +167,13 @@ func plan(log *slog.Logger, self string, user session.User) ([]service, *conditi
 	}
 	x.notify, bus.notify = judge, judge
 
-	agent := func(name string, after ...*condition) service {
-		return service{name: name, argv: []string{self, name}, after: after,
-			env: append([]string{"DISPLAY=" + session.Display, "XAUTHORITY=" + session.XAuthFile}, system...)}
-	}
 	services := []service{
-		agent("link"),
-		agent("qrexec"),
 		{
 			name:    "session bus",
-			argv:    []string{"/usr/bin/dbus-daemon", "--session", "--nofork", "--nopidfile", "--address=" + user.BusAddress(), fmt.Sprintf("--print-address=%d", readyFD)},
+			argv:    []string{"/usr/bin/dbus-daemon", "--session", "--nofork", "--nopidfile", "--address=" + user.BusAddress(), fmt.Sprintf("--print-address=%d", firstFD)},
 			env:     user.Env(),
 			cred:    user.Credential(),
-			readyFD: readyFD,
+			readyFD: firstFD,
 			ready:   bus,
 
 			activates: true,
@@ -158,14 +184,16 @@ func plan(log *slog.Logger, self string, user session.User) ([]service, *conditi
 		log.Error("the image has no X server: the qube shows no windows", "err", err)
 		return services, ready
 	}
+	gui := agent(self, "gui")
+	gui.after = []*condition{x}
 	return append(services,
 		service{
 			name:    "x server",
-			argv:    append([]string{server}, session.XArgs(readyFD)...),
-			env:     system,
-			readyFD: readyFD,
+			argv:    append([]string{server}, session.XArgs(firstFD)...),
+			env:     systemEnv(),
+			readyFD: firstFD,
 			ready:   x,
 		},
-		agent("gui", x),
+		gui,
 	), ready
 }

@@ -21,6 +21,9 @@ const (
 	steady       = 20 * time.Second
 )
 
+// firstFD is the first descriptor after the standard ones.
+const firstFD = 3
+
 // service is a program that init keeps running.
 type service struct {
 	name string
@@ -34,6 +37,8 @@ type service struct {
 	ready   *condition // follows that, may be nil
 
 	after []*condition // what must hold before it starts
+
+	inherits *os.File // becomes its descriptor firstFD; nil for none
 
 	// activates says that what runs in its session (setsid) are services
 	// that it has started, which end when it does.
@@ -152,6 +157,9 @@ func (s *supervisor) once(ctx context.Context, v service, log *slog.Logger) (str
 	}
 	defer null.Close()
 	files := []*os.File{null, os.Stderr, os.Stderr}
+	if v.inherits != nil {
+		files = append(files, v.inherits)
+	}
 	var said, says *os.File
 	if v.readyFD > 0 {
 		if said, says, err = os.Pipe(); err != nil {

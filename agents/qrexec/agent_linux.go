@@ -37,6 +37,9 @@ type Options struct {
 	ReadyFile   string   // exists while the session is up
 	DataDirs    []string // XDG data folders, each with applications/ in it; empty: those of the session
 	Trigger     string   // socket for qrexec-client-vm; "-" for none
+
+	// Settled is closed once commands may run; nil: they may.
+	Settled <-chan struct{}
 }
 
 func (o Options) withDefaults() Options {
@@ -257,6 +260,13 @@ func (a *agent) call(ctx context.Context, log *slog.Logger, e wire.Exec, justExe
 	}
 	caller := &caller{ch: ch, r: r, w: w}
 
+	if a.Settled != nil {
+		select {
+		case <-a.Settled:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	plan, err := a.plan(ctx, log, e.Command, caller.gone)
 	if err != nil {
 		log.Warn("cannot run the command", "err", err)

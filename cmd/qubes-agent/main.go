@@ -64,6 +64,22 @@ func (c guiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return gui.Run(ctx, t, gui.Options{Display: c.Display, Peer: vchan.Domain(c.Peer), Layout: c.Layout, StatusFile: c.Status, Log: log})
 }
 
+// end is closed when nobody can write to a descriptor any more; nil for
+// descriptor 0.
+func end(fd int) <-chan struct{} {
+	if fd <= 0 {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "settled")
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		defer f.Close()
+		_, _ = f.Read(make([]byte, 1)) // nothing is ever written
+	}()
+	return over
+}
+
 // transport is upstream's sockets for an agent started by hand with its
 // variables set, else the relay.
 func transport(local string) (vchan.Transport, error) {
@@ -75,7 +91,8 @@ func transport(local string) (vchan.Transport, error) {
 }
 
 type qrexecCmd struct {
-	Local string `help:"Socket of the link's relay." default:"${local}"`
+	Local     string `help:"Socket of the link's relay." default:"${local}"`
+	SettledFD int    `name:"settled-fd" help:"Descriptor whose end tells that commands may run." placeholder:"N"`
 }
 
 func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -83,7 +100,7 @@ func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return ended(ctx, qrexec.Run(ctx, t, qrexec.Options{Log: log}))
+	return ended(ctx, qrexec.Run(ctx, t, qrexec.Options{Log: log, Settled: end(c.SettledFD)}))
 }
 
 type clientVMCmd struct {

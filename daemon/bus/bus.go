@@ -141,10 +141,7 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 		if err := ses.tell(batch, v); err != nil {
 			return err
 		}
-		select {
-		case <-time.After(mergeTime):
-		case <-ctx.Done():
-		}
+		sub.Gather(ctx, mergeTime)
 	}
 }
 
@@ -175,7 +172,28 @@ func (s *session) tell(batch []core.Event, v *core.View) error {
 		return err
 	}
 	s.manager = now
+	for _, e := range batch {
+		if err := s.event(e); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// event tells one of upstream's events, at the object that it is about.
+func (s *session) event(e core.Event) error {
+	if e.Name == "" {
+		return nil
+	}
+	args := make(map[string]string, len(e.Args))
+	for _, a := range e.Args {
+		args[a.Key] = a.Value
+	}
+	path, iface := client.RootPath, client.ManagerInterface
+	if e.Qube != "" {
+		path, iface = client.QubePath(string(e.Qube)), client.QubeInterface
+	}
+	return s.conn.Emit(path, iface+".Event", e.Name, args)
 }
 
 func (s *session) tellObject(v *core.View, path dbus.ObjectPath) error {

@@ -207,7 +207,7 @@ func (t *tx) putJob(j Job) {
 		t.v.jobs, t.ownJobs = maps.Clone(t.v.jobs), true
 	}
 	t.v.jobs[j.ID] = j
-	t.events = append(t.events, Event{Job: j.ID})
+	t.events = append(t.events, Event{Job: j.ID, Ended: j.State != JobRunning})
 }
 
 func (t *tx) dropJob(id uint64) {

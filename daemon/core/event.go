@@ -2,7 +2,9 @@ package core
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"time"
 
 	"cubicle/daemon/qube"
 )
@@ -16,6 +18,7 @@ type Event struct {
 	Args    []Arg
 	Qube    qube.UUID // whose view changed; empty for the system
 	Job     uint64    // which job changed; 0 for none
+	Ended   bool      // that job ended: somebody waits for it
 }
 
 // Arg is one argument of an event.
@@ -27,11 +30,12 @@ const maxWaiting = 100_000
 
 // Subscription delivers events to one reader.
 type Subscription struct {
-	core *Core
-	mu   sync.Mutex
-	list []Event
-	over bool
-	wake chan struct{} // capacity 1
+	core  *Core
+	mu    sync.Mutex
+	list  []Event
+	over  bool
+	wake  chan struct{} // capacity 1
+	ended chan struct{} // capacity 1: the list holds the end of a job
 }
 
 // Next waits for events and returns all that wait, oldest first, with a View
@@ -54,6 +58,16 @@ func (s *Subscription) Next(ctx context.Context) ([]Event, *View, error) {
 	}
 }
 
+// Gather lets events come together for so long, and no longer than until a job
+// ends.
+func (s *Subscription) Gather(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.ended:
+	case <-ctx.Done():
+	}
+}
+
 // take empties the list. No change is under way meanwhile, so that the View
 // has no change whose event is still to come.
 func (s *Subscription) take() (list []Event, v *View, over bool) {
@@ -62,6 +76,10 @@ func (s *Subscription) take() (list []Event, v *View, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list, s.list = s.list, nil
+	select {
+	case <-s.ended:
+	default:
+	}
 	return list, s.core.View(), s.over
 }
 
@@ -81,8 +99,16 @@ func (s *Subscription) push(events []Event) {
 		s.list = append(s.list, events...)
 	}
 	s.mu.Unlock()
+	tell(s.wake)
+	if slices.ContainsFunc(events, func(e Event) bool { return e.Ended }) {
+		tell(s.ended)
+	}
+}
+
+// tell says something to a channel of capacity 1, once.
+func tell(c chan<- struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -94,7 +120,7 @@ type hub struct {
 }
 
 func (h *hub) subscribe(c *Core) *Subscription {
-	s := &Subscription{core: c, wake: make(chan struct{}, 1)}
+	s := &Subscription{core: c, wake: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subs[s] = struct{}{}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cubicle/daemon/engine"
@@ -276,9 +278,11 @@ func (c *Core) engineOf(q Qube) (engine.Engine, error) {
 }
 
 // startVolumes starts root and private; what a sandbox writes outside them
-// goes to the overlay that comes with the root.
+// goes to the overlay that comes with the root. They start at the same time:
+// one copies, the other makes an overlay.
 func (c *Core) startVolumes(ctx context.Context, q Qube, f *facts, undo *undo) (map[string]storage.Attachment, error) {
-	images := map[string]storage.Attachment{}
+	var volumes []Volume
+	var pools []storage.Pool
 	for _, v := range q.Volumes() {
 		if v.Name == volatileVolume {
 			continue
@@ -287,16 +291,27 @@ func (c *Core) startVolumes(ctx context.Context, q Qube, f *facts, undo *undo) (
 		if err != nil {
 			return nil, err
 		}
-		a, err := p.Start(ctx, v.Spec)
-		if err != nil {
-			return nil, wrap(err, "start volume %s of %s", v.Name, q.Name())
+		volumes, pools = append(volumes, v), append(pools, p)
+	}
+	attached, errs := make([]storage.Attachment, len(volumes)), make([]error, len(volumes))
+	var starts sync.WaitGroup
+	for i, v := range volumes {
+		starts.Go(func() { attached[i], errs[i] = pools[i].Start(ctx, v.Spec) })
+	}
+	starts.Wait()
+	images := map[string]storage.Attachment{}
+	var failed error
+	for i, v := range volumes {
+		if errs[i] != nil {
+			failed = cmp.Or(failed, wrap(errs[i], "start volume %s of %s", v.Name, q.Name()))
+			continue
 		}
-		images[v.Name] = a
+		images[v.Name] = attached[i]
 		img := startedImage{v.Pool, v.Spec, v.Spec.SaveOnStop && q.Class() != qube.TemplateVM}
 		f.Volumes = append(f.Volumes, img)
-		undo.push("stop volume "+v.Name, func(ctx context.Context) error { return p.Stop(ctx, v.Spec, img.Always) })
+		undo.push("stop volume "+v.Name, func(ctx context.Context) error { return pools[i].Stop(ctx, v.Spec, img.Always) })
 	}
-	return images, nil
+	return images, failed
 }
 
 // allocateDomain returns an id that no running qube has, not soon used again.

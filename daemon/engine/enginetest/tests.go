@@ -25,6 +25,17 @@ func testLifecycle(t *testing.T, w *world) {
 	if got := q.ask("hostname"); got != string(q.machine.Name) {
 		t.Errorf("its host name is %q", got)
 	}
+	// What it says is on its console log at once, not when it ends.
+	log := filepath.Join(w.root.Log(), "console-"+string(q.machine.Name)+".log")
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		console, err := os.ReadFile(log)
+		if err == nil && strings.Contains(string(console), "testinit is up") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the console log holds %q, %v", console, err)
+		}
+	}
 	found, err := w.engine.Running(t.Context())
 	if err != nil || len(found) != 1 || found[0].UUID != q.machine.UUID || found[0].Domain != q.machine.Domain || found[0].State != engine.Up {
 		t.Errorf("Running() = %+v, %v", found, err)
@@ -40,10 +51,6 @@ func testLifecycle(t *testing.T, w *world) {
 	}
 	if found, err := w.engine.Running(t.Context()); err != nil || len(found) != 0 {
 		t.Errorf("after the end Running() = %+v, %v", found, err)
-	}
-	console, err := os.ReadFile(filepath.Join(w.root.Log(), "console-"+string(q.machine.Name)+".log"))
-	if err != nil || !strings.Contains(string(console), "testinit is up") {
-		t.Errorf("the console log holds %q, %v", console, err)
 	}
 
 	// What is still prepared runs again.

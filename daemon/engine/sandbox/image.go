@@ -12,6 +12,11 @@ import (
 	"cubicle/daemon/storage"
 )
 
+// noZeroing is the mount option that leaves unused inode tables as they are:
+// zeroing them takes a kernel thread while the qube starts, and an image is
+// sparse, so that they read as zeros already.
+const noZeroing = "noinit_itable"
+
 // mountImage makes a detached mount of the ext4 file system in a layer.
 func mountImage(l storage.Layer, options ...string) (*os.File, *loopDevice, error) {
 	if l.Foreign {

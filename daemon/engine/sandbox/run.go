@@ -23,14 +23,15 @@ import (
 // supervisor is the script that runs a runtime: it keeps the exit status, and
 // lets a qube write so much to its console log and no more. It begins when it
 // reads a line: without one, whoever launched it died before it had written
-// down that there is a machine. Its arguments are the log, the status file, and
-// the runtime's command.
+// down that there is a machine. What bounds the log is a limit of file sizes
+// (in blocks of 512 bytes), since cat passes on at once what it reads. Its
+// arguments are the log, the status file, and the runtime's command.
 const supervisor = `log=$1 status=$2
 shift 2
 read -r go || exit 125
 exec </dev/null
 { "$@" 2>&1 </dev/null; echo $? >"$status~"; mv "$status~" "$status"; } |
-{ head -c 4194304; exec cat >/dev/null; } >>"$log"`
+{ (ulimit -c 0; ulimit -f 8192; exec cat); exec cat >/dev/null; } >>"$log" 2>/dev/null`
 
 const (
 	startLimit = 60 * time.Second // a machine under heavy load

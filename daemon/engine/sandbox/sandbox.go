@@ -65,6 +65,7 @@ type Engine struct {
 	mu       sync.Mutex // guards what follows
 	machines map[string]*machine
 	bases    map[fileID]*base
+	idmaps   map[uint32]*os.File // user namespaces for idmapped mounts, by first id
 	closed   bool
 	// following counts the goroutines that wait for machines' ends.
 	following sync.WaitGroup
@@ -91,6 +92,7 @@ func New(o Options) (*Engine, error) {
 		events:   newQueue(),
 		machines: make(map[string]*machine),
 		bases:    make(map[fileID]*base),
+		idmaps:   make(map[uint32]*os.File),
 	}, nil
 }
 
@@ -215,5 +217,9 @@ func (e *Engine) letGo() {
 	for id, b := range e.bases {
 		b.ns.Close()
 		delete(e.bases, id)
+	}
+	for ids, ns := range e.idmaps {
+		ns.Close()
+		delete(e.idmaps, ids)
 	}
 }

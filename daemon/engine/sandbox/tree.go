@@ -51,12 +51,34 @@ func (e *Engine) newTree(m engine.Machine, ids uint32) (t *tree, err error) {
 		}
 		t.base, t.below, shared = &id, &b.loop, b
 	}
-	userNS, err := userNamespace(ids)
+	userNS, err := e.idmapOf(ids)
 	if err != nil {
 		return t, err
 	}
-	defer userNS.Close()
 	return t, inThread(func() error { return t.build(m, ids, userNS, shared, e.options.Runtime) })
+}
+
+// idmapOf returns the user namespace that moves ids, which is the engine's to
+// close. It is kept for the qube's next run: making one takes a process.
+func (e *Engine) idmapOf(ids uint32) (*os.File, error) {
+	e.mu.Lock()
+	ns := e.idmaps[ids]
+	e.mu.Unlock()
+	if ns != nil {
+		return ns, nil
+	}
+	ns, err := userNamespace(ids)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		ns.Close()
+		return nil, errClosed
+	}
+	e.idmaps[ids] = ns
+	return ns, nil
 }
 
 // build runs on a thread of its own.
@@ -89,7 +111,7 @@ func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared *base
 	if lower != nil {
 		err = t.overlay(lower, *m.Root.Overlay, ids, userNS)
 	} else {
-		err = t.image(m.Root.Base, treeRoot, userNS, "discard")
+		err = t.image(m.Root.Base, treeRoot, userNS, "discard", noZeroing)
 	}
 	if err != nil {
 		return fmt.Errorf("root volume: %w", err)
@@ -98,7 +120,7 @@ func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared *base
 		if m.Private.Overlay != nil {
 			return fmt.Errorf("private volume: %w: an overlay", engine.ErrUnsupported)
 		}
-		if err := t.image(m.Private.Base, treeRW, userNS, "discard"); err != nil {
+		if err := t.image(m.Private.Base, treeRW, userNS, "discard", noZeroing); err != nil {
 			return fmt.Errorf("private volume: %w", err)
 		}
 	}
@@ -156,7 +178,7 @@ func (t *tree) overlay(lower *os.File, over storage.Layer, ids uint32, userNS *o
 	if err := place(lower, lowerDir); err != nil {
 		return err
 	}
-	mount, loop, err := mountImage(over)
+	mount, loop, err := mountImage(over, noZeroing)
 	if err != nil {
 		return err
 	}

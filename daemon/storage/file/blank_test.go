@@ -16,7 +16,7 @@ func TestOverlayFromMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, size := range []int64{16 << 20, 4 << 30} {
+	for _, size := range []int64{16 << 20, 10 << 30, 200 << 30} {
 		first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 		for _, path := range []string{first, second} {
 			if err := p.makeOverlay(t.Context(), path, size); err != nil {
