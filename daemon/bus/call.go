@@ -207,6 +207,12 @@ func jobResult(id uint64, err error) ([]any, error) {
 
 func (m *member) manager(args []any) ([]any, error) {
 	switch m.spec.name {
+	case "Properties":
+		return rowsResult(m.s.core.SystemProperties(), nil)
+	case "SetProperty":
+		return nil, m.s.core.SetSystemProperty(args[0].(string), args[1].(string))
+	case "ResetProperty":
+		return nil, m.s.core.ResetSystemProperty(args[0].(string))
 	case "CreateTemplate":
 		return jobResult(m.s.core.CreateTemplate(args[0].(string), args[1].(string)))
 	case "DraftProperties":
@@ -276,16 +282,12 @@ func (m *member) qube(args []any) ([]any, error) {
 		return jobResult(c.StartApp(id, args[0].(string)))
 	case "Run":
 		return jobResult(c.Run(id, args[0].(string), args[1].(string), args[2].(bool)))
-	case "SetProperty":
-		return nil, c.SetProperty(id, args[0].(string), args[1].(string))
-	case "ResetProperty":
-		return nil, c.ResetProperty(id, args[0].(string))
 	case "Volumes":
 		return m.volumes(id)
-	case "Apps", "Console", "Messages", "Notes", "Properties", "Resize", "Revert", "SetNotes":
+	case "Apps", "Console", "Messages", "Notes", "Resize", "Revert", "SetNotes":
 		return m.inside(id, args)
 	}
-	return nil, fmt.Errorf("unknown method %s", m.spec.name)
+	return m.settings(id, args)
 }
 
 func (m *member) volumes(id qube.UUID) ([]any, error) {

@@ -31,8 +31,6 @@ func (m *member) inside(id qube.UUID, args []any) ([]any, error) {
 		return []any{text}, err
 	case "SetNotes":
 		return nil, c.SetNotes(id, args[0].(string))
-	case "Properties":
-		return rowsResult(c.Properties(id))
 	case "Resize":
 		bytes := args[1].(uint64)
 		if bytes > math.MaxInt64 {
@@ -46,18 +44,3 @@ func (m *member) inside(id qube.UUID, args []any) ([]any, error) {
 }
 
 func lines(arg any) int { return int(min(arg.(uint32), math.MaxInt32)) }
-
-// row is a property as it is sent.
-type row struct {
-	Name, Type, Value string
-	Default, Settable bool
-	Help              string
-}
-
-func rowsResult(rows []core.PropertyRow, err error) ([]any, error) {
-	list := []row{}
-	for _, r := range rows {
-		list = append(list, row{r.Row.Name, string(r.Row.Type), r.Value, r.IsDefault, r.Settable, r.Row.Help})
-	}
-	return []any{list}, err
-}

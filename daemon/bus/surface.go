@@ -48,6 +48,10 @@ var (
 	// is the default, whether it can be set now, help.
 	rowsOut = []param{{"properties", "a(sssbbs)"}}
 
+	// An event is one of upstream's (spec/admin-api.md §7), about the system or
+	// a qube: what the properties here do not show changes with one.
+	eventSignal = []signalSpec{{"Event", []param{{"name", "s"}, {"arguments", "a{ss}"}}}}
+
 	managerSpec = interfaceSpec{
 		name: client.ManagerInterface,
 		methods: []methodSpec{
@@ -55,30 +59,40 @@ var (
 			{"CreateQube", []param{{"name", "s"}, {"class", "s"}, {"label", "s"}, {"properties", "a{sv}"}}, jobOut, owner},
 			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
 			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
+			{"Properties", nil, rowsOut, owner},
+			{"ResetProperty", []param{{"name", "s"}}, nil, owner},
+			{"SetProperty", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
 		},
 		properties: []propertySpec{{"DefaultEngine", "s"}, {"DefaultTemplate", "s"}, {"Engines", "a(sss)"}},
+		signals:    eventSignal,
 	}
 	qubeSpec = interfaceSpec{
 		name: client.QubeInterface,
 		methods: []methodSpec{
+			{"AddTag", []param{{"tag", "s"}}, nil, owner},
 			{"Apps", nil, []param{{"apps", "a(sss)"}}, owner},
 			{"Clone", []param{{"name", "s"}}, jobOut, owner},
 			{"Console", []param{{"lines", "u"}}, []param{{"text", "ay"}}, owner},
+			{"Features", nil, []param{{"features", "a{ss}"}}, owner},
 			{"Kill", nil, jobOut, owner},
 			{"Messages", []param{{"lines", "u"}}, []param{{"messages", "as"}}, owner},
 			{"Notes", nil, []param{{"text", "s"}}, owner},
 			{"Pause", nil, jobOut, owner},
 			{"Properties", nil, rowsOut, owner},
 			{"Remove", nil, jobOut, owner},
+			{"RemoveFeature", []param{{"name", "s"}}, nil, owner},
+			{"RemoveTag", []param{{"tag", "s"}}, nil, owner},
 			{"ResetProperty", []param{{"name", "s"}}, nil, owner},
 			{"Resize", []param{{"volume", "s"}, {"bytes", "t"}}, nil, owner},
 			{"Revert", []param{{"volume", "s"}, {"revision", "s"}}, nil, owner},
 			{"Run", []param{{"command", "s"}, {"user", "s"}, {"wait_for_session", "b"}}, jobOut, owner},
+			{"SetFeature", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
 			{"SetNotes", []param{{"text", "s"}}, nil, owner},
 			{"SetProperty", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
 			{"Shutdown", []param{{"force", "b"}}, jobOut, owner},
 			{"Start", nil, jobOut, owner},
 			{"StartApp", []param{{"app", "s"}}, jobOut, owner},
+			{"Tags", nil, []param{{"tags", "as"}}, owner},
 			{"Unpause", nil, jobOut, owner},
 			{"Volumes", nil, []param{{"volumes", "aa{sv}"}}, owner},
 		},
@@ -88,6 +102,7 @@ var (
 			{"MemoryUsed", "t"}, {"Name", "s"}, {"NetVM", "s"}, {"Outdated", "b"}, {"QID", "u"}, {"StartTime", "t"},
 			{"State", "s"}, {"Template", "s"}, {"UUID", "s"}, {"VCPUs", "u"}, {"Weakness", "s"}, {"XID", "i"},
 		},
+		signals: eventSignal,
 	}
 	labelSpec = interfaceSpec{
 		name:       client.LabelInterface,
