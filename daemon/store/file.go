@@ -27,11 +27,24 @@ func read(path string) ([]byte, error) {
 // write replaces the file at path. Readers, also after a power cut, see the
 // old text or the new one.
 func write(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	tmp, err := writeTemp(path, text)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
+	if err := os.Rename(tmp, path); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeTemp writes a new text for the file at path to a file beside it, and
+// returns that one's path.
+func writeTemp(path string, text []byte) (tmp string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), halfWritten(path)+"*")
+	if err != nil {
+		return "", err
+	}
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
@@ -40,13 +53,15 @@ func write(path string, text []byte) error {
 		err = cerr
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		os.Remove(f.Name())
+		return "", fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return f.Name(), nil
 }
+
+// halfWritten begins the names of files that an interrupted write of the file
+// at path may leave.
+func halfWritten(path string) string { return "." + filepath.Base(path) + "." }
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -19,9 +19,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/BurntSushi/toml"
 
+	"cubicle/daemon/device"
 	"cubicle/daemon/qube"
 )
 
@@ -55,6 +58,7 @@ type Record struct {
 	Features   map[string]string
 	Tags       []string // sorted
 	Volumes    map[string]Volume
+	Devices    []device.Assignment // sorted by device.Compare
 
 	unknown map[string]any
 }
@@ -63,12 +67,18 @@ type Record struct {
 type Volume struct {
 	Pool string // empty: the default pool
 	Size int64  // bytes; 0: the default size
+	// Revisions is how many old states the volume keeps; nil: as its pool says.
+	Revisions *int
+	ReadOnly  bool
+	// Foreign: dom0 did not make what it holds. Imported: that may be so of
+	// an older state as well.
+	Foreign, Imported bool
 }
 
 // Clone returns a copy that shares nothing with r.
 func (r Record) Clone() Record {
 	r.Properties, r.Features, r.Volumes = maps.Clone(r.Properties), maps.Clone(r.Features), maps.Clone(r.Volumes)
-	r.Tags = slices.Clone(r.Tags)
+	r.Tags, r.Devices = slices.Clone(r.Tags), slices.Clone(r.Devices)
 	if r.Properties == nil {
 		r.Properties = map[string]string{}
 	}
@@ -86,6 +96,8 @@ type System struct {
 	Properties map[string]string
 	// Labels are those that people made, by index.
 	Labels []qube.Label
+	// Pools are the settings of pools, by name.
+	Pools map[string]Pool
 	// Admin is what dom0 has of its own: features, tags, properties.
 	Admin Record
 	// Damage is why the file cannot be used, or nil: then everything has its
@@ -103,11 +115,16 @@ type Broken struct {
 }
 
 // Store is the state below one folder.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+
+	mu         sync.Mutex // guards what follows, and serialises changes
+	unfinished []change   // of the last change: it stands, and its files do not all
+}
 
 // Open returns the store in folder dir and makes the folders that it needs.
 func Open(dir string) (*Store, error) {
-	s := &Store{dir}
+	s := &Store{dir: dir}
 	for _, d := range []string{s.dir, filepath.Join(dir, folder(qube.AppVM)), filepath.Join(dir, folder(qube.TemplateVM))} {
 		// Engines reach images below: the folders must be passable.
 		if err := os.MkdirAll(d, 0o711); err != nil {
@@ -135,6 +152,10 @@ func (s *Store) path(c qube.Class, n qube.Name, elem ...string) string {
 // wrong with the system's own file is told as its Damage, with a qube's as
 // Broken.
 func (s *Store) Load() (System, []Record, []Broken, error) {
+	if err := s.recover(); err != nil {
+		return System{}, nil, nil, fmt.Errorf("finish an interrupted change: %w", err)
+	}
+	sweep(s.dir, systemFile, journalFile)
 	system, err := s.loadSystem()
 	if err != nil {
 		return System{}, nil, nil, err
@@ -151,7 +172,7 @@ func (s *Store) Load() (System, []Record, []Broken, error) {
 			if err != nil || !e.IsDir() {
 				continue // not ours
 			}
-			s.sweep(class, name)
+			sweep(s.path(class, name), qubeFile, notesFile, appsFile, firewallFile)
 			r, err := s.LoadQube(class, name)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
@@ -168,13 +189,17 @@ func (s *Store) Load() (System, []Record, []Broken, error) {
 	return system, records, broken, nil
 }
 
-// sweep removes what interrupted writes left with a qube.
-func (s *Store) sweep(class qube.Class, name qube.Name) {
-	for _, file := range []string{qubeFile, notesFile} {
-		// The pattern is well-formed: names have no special characters.
-		half, _ := filepath.Glob(s.path(class, name, "."+file+".*"))
-		for _, path := range half {
-			os.Remove(path)
+// sweep removes what interrupted writes of files left in a folder.
+func sweep(dir string, files ...string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // what is wrong shows when the files are read
+	}
+	for _, e := range entries {
+		for _, file := range files {
+			if strings.HasPrefix(e.Name(), halfWritten(file)) {
+				os.Remove(filepath.Join(dir, e.Name()))
+			}
 		}
 	}
 }
@@ -202,11 +227,17 @@ type file struct {
 	Features   map[string]string     `toml:"features,omitempty"`
 	Tags       []string              `toml:"tags,omitempty"`
 	Volumes    map[string]volumeFile `toml:"volumes,omitempty"`
+	Devices    []deviceFile          `toml:"devices,omitempty"`
 }
 
 type volumeFile struct {
 	Pool string `toml:"pool,omitempty"`
 	Size int64  `toml:"size,omitempty"`
+
+	Revisions *int `toml:"revisions_to_keep,omitempty"`
+	ReadOnly  bool `toml:"read_only,omitempty"`
+	Foreign   bool `toml:"foreign,omitempty"`
+	Imported  bool `toml:"imported,omitempty"`
 }
 
 func decode(name qube.Name, class qube.Class, raw []byte) (Record, error) {
@@ -238,10 +269,13 @@ func decode(name qube.Name, class qube.Class, raw []byte) (Record, error) {
 	}
 	r.Volumes = map[string]Volume{}
 	for n, v := range f.Volumes {
-		if v.Size < 0 {
-			return Record{}, fmt.Errorf("volume %s: negative size", n)
+		if v.Size < 0 || v.Revisions != nil && *v.Revisions < -1 {
+			return Record{}, fmt.Errorf("volume %s: negative size or number of revisions", n)
 		}
 		r.Volumes[n] = Volume(v)
+	}
+	if r.Devices, err = decodeDevices(f.Devices); err != nil {
+		return Record{}, err
 	}
 	slices.Sort(r.Tags)
 	return r.Clone(), nil
@@ -324,9 +358,14 @@ func (r Record) encode() ([]byte, error) {
 		}
 		set(vm, "pool", v.Pool, v.Pool != "")
 		set(vm, "size", v.Size, v.Size != 0)
+		set(vm, "revisions_to_keep", v.Revisions, v.Revisions != nil)
+		set(vm, "read_only", true, v.ReadOnly)
+		set(vm, "foreign", true, v.Foreign)
+		set(vm, "imported", true, v.Imported)
 		volumes[n] = vm
 	}
 	set(m, "volumes", volumes, len(volumes) > 0)
+	set(m, "devices", encodeDevices(r.Devices), len(r.Devices) > 0)
 	return encode(m)
 }
 
@@ -349,33 +388,7 @@ func encode(m map[string]any) ([]byte, error) {
 }
 
 // Save writes a qube's file, making its folder if need be.
-func (s *Store) Save(r Record) error {
-	raw, err := r.encode()
-	if err != nil {
-		return fmt.Errorf("save %s: %w", r.Name, err)
-	}
-	if err := s.save(s.path(r.Class, r.Name), raw); err != nil {
-		return fmt.Errorf("save %s: %w", r.Name, err)
-	}
-	return nil
-}
-
-func (s *Store) save(dir string, raw []byte) (err error) {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Mkdir(dir, 0o711); err != nil {
-			return err
-		}
-		defer func() {
-			if err != nil {
-				os.Remove(dir) // empty: nobody was told of it
-			}
-		}()
-		if err := syncDir(filepath.Dir(dir)); err != nil {
-			return err
-		}
-	}
-	return write(filepath.Join(dir, qubeFile), raw)
-}
+func (s *Store) Save(r Record) error { return s.Commit([]Record{r}, nil) }
 
 // Remove deletes a qube's folder; its volumes must be gone already. The qube's
 // file goes last, so that a removal that is interrupted can be finished.
@@ -420,12 +433,42 @@ func (s *Store) SetNotes(c qube.Class, n qube.Name, text string) error {
 }
 
 type systemToml struct {
-	Properties map[string]any `toml:"properties"`
+	Properties map[string]any       `toml:"properties"`
+	Labels     map[string]labelFile `toml:"labels"`
 	Dom0       struct {
 		Properties map[string]any    `toml:"properties"`
 		Features   map[string]string `toml:"features"`
 		Tags       []string          `toml:"tags"`
+		Devices    []deviceFile      `toml:"devices"`
 	} `toml:"dom0"`
+	Pools map[string]Pool `toml:"pools"`
+}
+
+type labelFile struct {
+	Index int    `toml:"index"`
+	Color string `toml:"color"`
+}
+
+// labels checks those of a file.
+func labels(file map[string]labelFile) ([]qube.Label, error) {
+	var list []qube.Label
+	used := map[int]bool{}
+	for name, l := range file {
+		label, err := qube.NewLabel(name, l.Color)
+		if err != nil {
+			return nil, fmt.Errorf("label %s: %w", name, err)
+		}
+		if label.Index = l.Index; l.Index <= len(qube.Labels) || used[l.Index] {
+			return nil, fmt.Errorf("label %s: the index %d is taken", name, l.Index)
+		}
+		if _, builtIn := qube.FindLabel(qube.Labels[:], name); builtIn {
+			return nil, fmt.Errorf("label %s: it is built in", name)
+		}
+		used[l.Index] = true
+		list = append(list, label)
+	}
+	slices.SortFunc(list, qube.ByIndex)
+	return list, nil
 }
 
 func (s *Store) loadSystem() (System, error) {
@@ -445,17 +488,27 @@ func (s *Store) loadSystem() (System, error) {
 	}
 	var own, dom0 map[string]string
 	if err == nil {
+		sys.Labels, err = labels(f.Labels)
+	}
+	if err == nil {
 		own, err = texts(f.Properties, qube.LookupSystem)
 	}
 	if err == nil {
 		dom0, err = texts(f.Dom0.Properties, lookupAdmin)
 	}
+	if err == nil {
+		sys.Admin.Devices, err = decodeDevices(f.Dom0.Devices)
+	}
+	if err == nil {
+		err = checkPools(f.Pools)
+	}
 	if err != nil {
-		sys.unknown = map[string]any{}
+		sys.unknown, sys.Labels = map[string]any{}, nil
 		sys.Damage = fmt.Errorf("%s is damaged: repair or remove it, and restart qubesd: %w", filepath.Join(s.dir, systemFile), err)
 		return sys, nil
 	}
 	sys.Properties, sys.Admin.Properties = own, dom0
+	sys.Pools = f.Pools
 	sys.Admin.Features, sys.Admin.Tags = f.Dom0.Features, f.Dom0.Tags
 	sys.Admin = sys.Admin.Clone()
 	return sys, nil
@@ -464,9 +517,11 @@ func (s *Store) loadSystem() (System, error) {
 func lookupAdmin(n string) (qube.Property, bool) { return qube.Lookup(qube.AdminVM, n) }
 
 // SaveSystem writes the global state.
-func (s *Store) SaveSystem(sys System) error {
+func (s *Store) SaveSystem(sys System) error { return s.Commit(nil, &sys) }
+
+func (sys System) encode() ([]byte, error) {
 	if sys.Damage != nil {
-		return fmt.Errorf("save the system's state: %w", sys.Damage)
+		return nil, sys.Damage
 	}
 	m := maps.Clone(sys.unknown)
 	if m == nil {
@@ -474,22 +529,22 @@ func (s *Store) SaveSystem(sys System) error {
 	}
 	props := values(sys.Properties, m["properties"], qube.LookupSystem)
 	set(m, "properties", props, len(props) > 0)
+	own := map[string]any{}
+	for _, l := range sys.Labels {
+		own[l.Name] = map[string]any{"index": l.Index, "color": l.Hex()}
+	}
+	set(m, "labels", own, len(own) > 0)
 	old, _ := m["dom0"].(map[string]any)
 	admin := maps.Clone(old)
 	if admin == nil {
 		admin = map[string]any{}
 	}
-	own := values(sys.Admin.Properties, admin["properties"], lookupAdmin)
-	set(admin, "properties", own, len(own) > 0)
+	adminProps := values(sys.Admin.Properties, admin["properties"], lookupAdmin)
+	set(admin, "properties", adminProps, len(adminProps) > 0)
 	set(admin, "features", sys.Admin.Features, len(sys.Admin.Features) > 0)
 	set(admin, "tags", sys.Admin.Tags, len(sys.Admin.Tags) > 0)
+	set(admin, "devices", encodeDevices(sys.Admin.Devices), len(sys.Admin.Devices) > 0)
 	set(m, "dom0", admin, len(admin) > 0)
-	raw, err := encode(m)
-	if err == nil {
-		err = write(filepath.Join(s.dir, systemFile), raw)
-	}
-	if err != nil {
-		return fmt.Errorf("save the system's state: %w", err)
-	}
-	return nil
+	set(m, "pools", sys.Pools, len(sys.Pools) > 0)
+	return encode(m)
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"cubicle/daemon/device"
 	"cubicle/daemon/qube"
 )
 
@@ -237,6 +239,58 @@ func TestInterruptedWrites(t *testing.T) {
 	for _, path := range []string{half, empty} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s is left", path)
+		}
+	}
+}
+
+func TestDevicesVolumesAndPoolsSurvive(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := -1
+	r := Record{Name: "work", UUID: qube.NewUUID(), QID: 1, Class: qube.AppVM, Properties: map[string]string{"label": "blue"}}.Clone()
+	r.Volumes["private"] = Volume{Pool: "p", Size: 1 << 30, Revisions: &keep, ReadOnly: true, Foreign: true, Imported: true}
+	r.Devices = []device.Assignment{{
+		Device: device.Device{Class: device.Block, Backend: "vault", Port: "sda", ID: device.Any},
+		Mode:   device.Required, Options: map[string]string{"read-only": "yes"},
+	}}
+	sys := System{Properties: map[string]string{}, Admin: Record{Devices: r.Devices}, Pools: map[string]Pool{"p": {Driver: "file", Options: map[string]string{"dir_path": "/x"}, Revisions: &keep}}}
+	if err := errors.Join(s.Save(r), s.SaveSystem(sys), s.SetFirewall(r.Class, r.Name, []byte("<firewall/>"))); err != nil {
+		t.Fatal(err)
+	}
+	gotSys, records, broken, err := s.Load()
+	if err != nil || len(records) != 1 || len(broken) > 0 {
+		t.Fatal(err, broken)
+	}
+	if !reflect.DeepEqual(records[0].Volumes, r.Volumes) || !reflect.DeepEqual(records[0].Devices, r.Devices) {
+		t.Errorf("%+v", records[0])
+	}
+	if !reflect.DeepEqual(gotSys.Pools, sys.Pools) || !reflect.DeepEqual(gotSys.Admin.Devices, r.Devices) || gotSys.Damage != nil {
+		t.Errorf("%+v", gotSys)
+	}
+	if raw, err := s.Firewall(r.Class, r.Name); err != nil || string(raw) != "<firewall/>" {
+		t.Errorf("%q, %v", raw, err)
+	}
+	r.Devices, r.Volumes = nil, nil
+	if err := s.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.LoadQube(r.Class, r.Name); err != nil || len(got.Devices) > 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, damaged := range []string{
+		"[[devices]]\nclass = \"gpu\"\nbackend = \"a\"\nport = \"x\"\nid = \"*\"\nmode = \"required\"\n",
+		"[[devices]]\nclass = \"mic\"\nbackend = \"dom0\"\nport = \"mic\"\nid = \"*\"\nmode = \"manual\"\n",
+		"[volumes.private]\nrevisions_to_keep = -2\n",
+	} {
+		raw := "uuid = \"" + string(r.UUID) + "\"\nqid = 1\nclass = \"AppVM\"\n" + damaged
+		if err := os.WriteFile(filepath.Join(dir, "appvms", "work", "qube.toml"), []byte(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.LoadQube(r.Class, r.Name); err == nil {
+			t.Errorf("%q became %+v", damaged, got)
 		}
 	}
 }
