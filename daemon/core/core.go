@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,8 +86,9 @@ func (WallClock) After(d time.Duration) <-chan time.Time { return time.After(d) 
 // Config is what a Core works with.
 type Config struct {
 	Store   *store.Store
-	Pools   []storage.Pool  // the first is the default
-	Engines []engine.Engine // strongest first
+	Pools   []storage.Pool   // the first is the default
+	Drivers []storage.Driver // of pools that people add
+	Engines []engine.Engine  // strongest first
 	// DefaultEngine is the engine of qubes that choose none; empty: the first.
 	DefaultEngine string
 	Router        Router
@@ -109,7 +111,7 @@ type Core struct {
 	journal *journal
 	clock   Clock
 	engines map[string]engine.Engine
-	pools   map[string]storage.Pool
+	pools   poolSet
 	hub     hub
 	view    atomic.Pointer[View]
 
@@ -122,8 +124,10 @@ type Core struct {
 	starts map[qube.UUID]context.CancelCauseFunc // of starts under way
 	locks  map[qube.UUID]chan struct{}
 	jobs   map[uint64]*task
-	// reserved are the names of qubes that are being made, with their qids.
-	reserved map[qube.Name]int
+	// reserved are the names of qubes that are being made.
+	reserved map[qube.Name]reservation
+	// dispids are the numbers of disposables that were given, and when.
+	dispids map[int]time.Time
 	lastJob  uint64
 	lastDom  vchan.Domain
 	watched  int           // how many want statistics
@@ -146,25 +150,68 @@ func (c *Core) Close() {
 // tx is a change under way.
 type tx struct {
 	c      *Core
+	before *View // never changes
 	v      *View
 	events []Event
 	// What of the View is a copy of our own already.
 	ownQubes, ownJobs bool
+
+	touched []touch       // what others may follow
+	saved   []*entry      // whose records are to be saved
+	drafts  []store.Record // to be saved, of no qube in the View
+	system  bool          // the system's state is to be saved
+	after   []func()      // done, with mu held, once the change stands
 }
 
-// update makes a change: all of it, or on error nothing (but what the change
-// saved stays saved: save last).
+// update makes a change: all of it, on disk before it returns, or with an
+// error nothing.
 func (c *Core) update(change func(*tx) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v := *c.view.Load()
-	t := &tx{c: c, v: &v}
-	if err := change(t); err != nil {
+	before := c.view.Load()
+	v := *before
+	t := &tx{c: c, before: before, v: &v}
+	err := change(t)
+	if err == nil {
+		t.follow()
+		err = t.commit()
+	}
+	if err != nil {
 		return advise(err)
 	}
 	c.view.Store(t.v)
+	for _, do := range t.after {
+		do()
+	}
 	c.hub.send(t.events)
 	return nil
+}
+
+// save marks an entry that edit returned as one to be saved.
+func (t *tx) save(e *entry) {
+	if !slices.Contains(t.saved, e) {
+		t.saved = append(t.saved, e)
+	}
+}
+
+// commit writes what is to be saved.
+func (t *tx) commit() error {
+	records := t.drafts
+	for _, e := range t.saved {
+		if e.rec.UUID == qube.Dom0UUID {
+			t.v.system.Admin, t.system = e.rec, true
+			continue
+		}
+		records = append(records, e.rec)
+	}
+	var system *store.System
+	if t.system {
+		system = &t.v.system
+	}
+	if len(records) == 0 && system == nil {
+		return nil
+	}
+	return t.c.cfg.Store.Commit(records, system)
 }
 
 // must is update for changes that cannot fail.
@@ -173,15 +220,39 @@ func (c *Core) must(change func(*tx)) {
 	_ = c.update(func(t *tx) error { change(t); return nil })
 }
 
-// edit returns a copy of a qube's entry that the change may write to, or nil.
+// edit returns a copy of a qube's entry that the change may write to, but for
+// what its record refers to, or nil.
 func (t *tx) edit(id qube.UUID) *entry {
 	old, ok := t.v.qubes[id]
 	if !ok {
 		return nil
 	}
+	if old != t.before.qubes[id] {
+		return old // made by this change
+	}
 	e := *old
 	t.put(&e)
 	return &e
+}
+
+// amend is edit, for dom0 as well, with a record of the change's own that will
+// be saved.
+func (t *tx) amend(id qube.UUID) *entry {
+	var e *entry
+	if id == qube.Dom0UUID {
+		if t.v.dom0 == t.before.dom0 {
+			dom0 := *t.v.dom0
+			t.v.dom0 = &dom0
+		}
+		e = t.v.dom0
+	} else if e = t.edit(id); e == nil {
+		return nil
+	}
+	if !slices.Contains(t.saved, e) {
+		e.rec = e.rec.Clone()
+		t.save(e)
+	}
+	return e
 }
 
 func (t *tx) put(e *entry) {
@@ -218,8 +289,12 @@ func (t *tx) dropJob(id uint64) {
 	t.events = append(t.events, Event{Job: id})
 }
 
-// emit adds an event about a qube.
+// emit adds an event about a qube, or with nil about the system.
 func (t *tx) emit(e *entry, name string, args ...Arg) {
+	if e == nil {
+		t.events = append(t.events, Event{Name: name, Args: args})
+		return
+	}
 	t.events = append(t.events, Event{Name: name, Subject: e.rec.Name, Args: args, Qube: e.rec.UUID})
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 	c := &Core{
 		cfg: cfg, clock: cfg.Clock,
 		engines: map[string]engine.Engine{},
-		pools:   map[string]storage.Pool{},
+		pools:   poolSet{list: slices.Clone(cfg.Pools)},
 		hub:     hub{subs: map[*Subscription]struct{}{}},
 		runs:    map[qube.UUID]*run{},
 		starts:  map[qube.UUID]context.CancelCauseFunc{},
@@ -47,9 +48,6 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 	}
 	if err := measureHost(v.facts); err != nil {
 		return nil, fmt.Errorf("measure the computer: %w", err)
-	}
-	for _, p := range cfg.Pools {
-		c.pools[p.Name()] = p
 	}
 	for _, e := range cfg.Engines {
 		c.engines[e.Name()] = e
@@ -70,6 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		return nil, err
 	}
 	c.view.Store(v)
+	c.openPools(v.system)
 
 	// Agents and engines may speak before all runs are known; they are
 	// followed after that, so that nothing is missed.
@@ -214,8 +213,8 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 		}
 		ended = append(ended, f)
 	}
-	for _, p := range c.cfg.Pools {
-		if err := p.Recover(ctx, running[p.Name()]); err != nil {
+	for _, p := range c.Pools() {
+		if err := c.recoverPool(ctx, p, running[p.Name()]); err != nil {
 			return fmt.Errorf("recover pool %s: %w", p.Name(), err)
 		}
 	}

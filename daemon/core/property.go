@@ -53,7 +53,7 @@ func (c *Core) parse(v *View, row qube.Property, text string) (string, error) {
 			return "", Failf(BadProperty, "this machine has no engine %q, only %s", value, strings.Join(c.engineNames(), ", "))
 		}
 	case strings.HasPrefix(row.Name, "default_pool"):
-		if _, ok := c.pools[value]; !ok {
+		if !c.pools.has(value) {
 			return "", Failf(BadProperty, "there is no pool %q", value)
 		}
 	}

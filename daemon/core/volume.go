@@ -93,17 +93,6 @@ func (q Qube) Volume(name string) (Volume, bool) {
 	return Volume{}, false
 }
 
-func (c *Core) pool(name string) (storage.Pool, error) {
-	p, ok := c.pools[name]
-	if !ok {
-		return nil, Failf(PoolFailure, "there is no pool %q", name)
-	}
-	return p, nil
-}
-
-// Pools are the pools, the default one first.
-func (c *Core) Pools() []storage.Pool { return c.cfg.Pools }
-
 // VolumeInfos asks the pools about a qube's volumes.
 func (c *Core) VolumeInfos(ctx context.Context, id qube.UUID) ([]VolumeInfo, error) {
 	q, err := c.find(id)

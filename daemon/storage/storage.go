@@ -92,6 +92,9 @@ type Pool interface {
 	Name() string
 	Driver() string
 
+	// Options are those that its driver has for it.
+	Options() map[string]string
+
 	// Create makes a new, empty volume: an origin gets an empty ext4 file
 	// system; the other kinds take no room before they are started.
 	// ErrExists; ErrBadVolume for a contradictory Spec.

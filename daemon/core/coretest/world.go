@@ -446,6 +446,8 @@ func (p *Pool) Name() string      { return "varlibqubes" }
 func (p *Pool) Driver() string    { return "test" }
 func (p *Pool) ImportDir() string { return p.dir }
 
+func (p *Pool) Options() map[string]string { return map[string]string{"dir_path": "/pool"} }
+
 // do runs an operation unless it shall fail.
 func (p *Pool) do(op string, vid storage.VID, f func() error) error {
 	p.w.mu.Lock()

@@ -73,6 +73,9 @@ func (p *Pool) Name() string { return p.name }
 // Driver is "file".
 func (p *Pool) Driver() string { return Driver }
 
+// Options is the pool's folder.
+func (p *Pool) Options() map[string]string { return map[string]string{dirPath: p.dir} }
+
 // ImportDir is where images for Import are built.
 func (p *Pool) ImportDir() string { return filepath.Join(p.dir, importDir) }
 
