@@ -75,7 +75,7 @@ func (r *Router) brokerAsks(l *hostLink, f vchan.LinkFrame) {
 	switch {
 	case l.asks[f.Request] != nil:
 		l.conn.Close()
-	case f.Port == vchan.PortQrexec || isData(f.Port) || f.Domain == dom0:
+	case f.Port == vchan.PortQrexec || f.Port == vchan.PortQubesDB || isData(f.Port) || f.Domain == dom0:
 		l.refuse(f.Request, vchan.ReasonNotAllowed) // these are ours
 	case len(l.asks) >= maxAsks:
 		l.refuse(f.Request, vchan.ReasonTooMany)

@@ -26,6 +26,7 @@ type qube struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	db     *database
 
 	// Guarded by Router.mu:
 	guest     *guestLink // nil without a link
@@ -55,22 +56,18 @@ func newQube(ctx context.Context, r *Router, spec control.Qube) (*qube, error) {
 		relays:    make(map[*net.UnixConn]struct{}),
 	}
 	q.ctx, q.cancel = context.WithCancel(ctx)
+	q.db = newDatabase(q)
 	if spec.LinkDir != "" {
 		path := filepath.Join(spec.LinkDir, paths.LinkSocket)
-		l, err := vchan.ListenPath(path)
-		if err == nil {
-			err = os.Chmod(path, 0o666) // ids in the qube are not ours
-		}
+		l, err := listenOpen(path) // ids in the qube are not ours
 		if err != nil {
-			if l != nil {
-				l.Close()
-			}
 			q.cancel()
 			return nil, fmt.Errorf("link socket: %w", err)
 		}
 		q.wg.Go(func() { q.acceptLinks(l, path) })
 	}
 	q.wg.Go(q.controlLoop)
+	q.wg.Go(q.db.run)
 	return q, nil
 }
 
@@ -179,11 +176,11 @@ func (q *qube) dropLink() {
 	q.guest = nil
 }
 
-// controlAsk is the router's own wish for the control channel.
-type controlAsk struct{ end chan *os.File }
+// ownAsk is the router's own wish for a channel.
+type ownAsk struct{ end chan *os.File }
 
-func (a *controlAsk) answer(end, _ *os.File) { a.end <- end }
-func (a *controlAsk) refuse(vchan.Reason)    { close(a.end) }
+func (a *ownAsk) answer(end, _ *os.File) { a.end <- end }
+func (a *ownAsk) refuse(vchan.Reason)    { close(a.end) }
 
 // dialAgent waits until the qube's agent offers the control channel.
 func (q *qube) dialAgent(ctx context.Context) (net.Conn, error) {
@@ -191,11 +188,17 @@ func (q *qube) dialAgent(ctx context.Context) (net.Conn, error) {
 		t := vchan.Unix{Dir: q.r.root.Vchan(), Self: dom0}
 		return t.Dial(ctx, q.Domain, vchan.PortQrexec)
 	}
-	key := askKey{q.Domain, channelKey{vchan.LinkListen, vchan.PortQrexec}}
-	a := &controlAsk{end: make(chan *os.File, 1)}
+	return q.ownChannel(ctx, channelKey{vchan.LinkListen, vchan.PortQrexec})
+}
+
+// ownChannel waits until the qube's agent asks for its end of a channel, and
+// returns the other.
+func (q *qube) ownChannel(ctx context.Context, channel channelKey) (net.Conn, error) {
+	key := askKey{q.Domain, channel}
+	a := &ownAsk{end: make(chan *os.File, 1)}
 	q.r.mu.Lock()
 	q.r.hostAsks[key] = a
-	q.r.match(q, key.channelKey)
+	q.r.match(q, channel)
 	q.r.mu.Unlock()
 	select {
 	case f, ok := <-a.end:
@@ -269,17 +272,27 @@ type localSocket struct {
 	links []string
 }
 
+// listenOpen listens on a socket that everybody may connect to: who is
+// served, the folder and SO_PEERCRED decide.
+func listenOpen(path string) (*net.UnixListener, error) {
+	l, err := vchan.ListenPath(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	return l, nil
+}
+
 // listenLocal offers qrexec.ID and its symbolic links (spec/qrexec.md §12).
 func (q *qube) listenLocal() (*localSocket, error) {
 	base := fmt.Sprintf("qrexec.%d", q.Domain)
 	s := &localSocket{path: filepath.Join(q.r.root.RunQubes(), base)}
 	var err error
-	if s.l, err = vchan.ListenPath(s.path); err != nil {
+	if s.l, err = listenOpen(s.path); err != nil {
 		return nil, err
-	}
-	// Who may connect, the folder and SO_PEERCRED decide.
-	if err := os.Chmod(s.path, 0o666); err != nil {
-		return nil, errors.Join(err, s.close())
 	}
 	names := []string{"qrexec." + q.Name}
 	if q.UUID != "" {

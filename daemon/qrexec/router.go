@@ -79,16 +79,12 @@ const (
 // Run routes until ctx ends, which is no error. It fails only when the
 // broker's socket cannot be made.
 func (r *Router) Run(ctx context.Context) error {
-	l, err := vchan.ListenPath(r.root.Broker())
+	l, err := listenOpen(r.root.Broker())
 	if err != nil {
 		return fmt.Errorf("broker: %w", err)
 	}
 	defer os.Remove(r.root.Broker())
 	defer l.Close()
-	// Who may connect, the folder and SO_PEERCRED decide.
-	if err := os.Chmod(r.root.Broker(), 0o666); err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer r.wg.Wait()
 	defer r.stopQubes()
@@ -160,6 +156,10 @@ func (r *Router) follow(ctx context.Context, conn *net.UnixConn) error {
 		case control.Down:
 			delete(told, m.Domain)
 			r.down(m.Domain)
+		case control.Update:
+			r.update(m)
+		case control.Query:
+			out.put(r.query(m))
 		case control.Synced:
 			r.sync(told)
 		default:

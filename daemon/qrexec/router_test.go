@@ -276,13 +276,14 @@ func checkRegions(t *testing.T, a, b *os.File) {
 	}
 }
 
-// TestBrokerOtherPorts: dom0 may also be the server (QubesDB), and such a
-// channel has no region.
+// TestBrokerOtherPorts: dom0 may also be the server, and such a channel has no
+// region.
 func TestBrokerOtherPorts(t *testing.T) {
 	h := newHouse(t)
 	qube, db := h.link(work), h.link(dom0)
-	q := later(func() (*vchan.Channel, error) { return qube.Dial(h.short(), dom0, vchan.PortQubesDB) })
-	ch, err := db.Listen(h.short(), work, vchan.PortQubesDB)
+	const port = 7000
+	q := later(func() (*vchan.Channel, error) { return qube.Dial(h.short(), dom0, port) })
+	ch, err := db.Listen(h.short(), work, port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,6 +310,7 @@ func TestRefusals(t *testing.T) {
 		{"qube listens on a data port", func() (*vchan.Channel, error) { return qube.Listen(h.short(), dom0, 513) }, vchan.ReasonNotAllowed},
 		{"dom0 takes the control port", func() (*vchan.Channel, error) { return host.Dial(h.short(), work, vchan.PortQrexec) }, vchan.ReasonNotAllowed},
 		{"dom0 takes a data port", func() (*vchan.Channel, error) { return host.Listen(h.short(), work, 600) }, vchan.ReasonNotAllowed},
+		{"dom0 takes the database's port", func() (*vchan.Channel, error) { return host.Listen(h.short(), work, vchan.PortQubesDB) }, vchan.ReasonNotAllowed},
 		{"dom0 dials itself", func() (*vchan.Channel, error) { return host.Dial(h.short(), dom0, 6000) }, vchan.ReasonNotAllowed},
 		{"dom0 dials a qube that is not there", func() (*vchan.Channel, error) { return host.Dial(h.short(), 0x9999, 6000) }, vchan.ReasonGone},
 	} {

@@ -27,13 +27,13 @@ func ClearStale(root paths.Root) error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(root.RunQubes(), e.Name())
-		if strings.HasPrefix(e.Name(), "qrexec.") && e.Type()&fs.ModeSocket != 0 && !served(path) {
+		if isOurs(e.Name()) && e.Type()&fs.ModeSocket != 0 && !served(path) {
 			remove(path)
 		}
 	}
 	for _, e := range entries {
 		path := filepath.Join(root.RunQubes(), e.Name())
-		if !strings.HasPrefix(e.Name(), "qrexec.") || e.Type()&fs.ModeSymlink == 0 {
+		if !isOurs(e.Name()) || e.Type()&fs.ModeSymlink == 0 {
 			continue
 		}
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -41,6 +41,11 @@ func ClearStale(root paths.Root) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isOurs tells the names that this package gives sockets.
+func isOurs(name string) bool {
+	return strings.HasPrefix(name, "qrexec.") || strings.HasPrefix(name, "qubesdb.")
 }
 
 func served(path string) bool {

@@ -22,7 +22,7 @@ func TestClearStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := func(name string) string { return filepath.Join(root.RunQubes(), name) }
-	for _, name := range []string{"qrexec.32768", "qrexec.32769", "other.sock"} {
+	for _, name := range []string{"qrexec.32768", "qrexec.32769", "qubesdb.work.sock", "qubesdb.work.ro.sock", "other.sock"} {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: in(name), Net: "unix"})
 		if err != nil {
 			t.Fatal(err)

@@ -173,8 +173,11 @@ func (c *conn) local(m Message) error {
 // change writes or removes an entry and answers; mu is held.
 func (c *conn) change(m Message, from origin) error {
 	if m.Type == Remove {
-		if !c.db.remove(m.Path, from) && from != remote {
+		switch gone := c.db.remove(m.Path, from); {
+		case !gone && from != remote:
 			return c.reply(Message{Type: NoEntry, Path: m.Path})
+		case gone && from == remote:
+			c.db.heard(m.Path)
 		}
 		// Over the channel there is no word for "nothing was there", and
 		// both sides may have removed it at once.
@@ -187,6 +190,9 @@ func (c *conn) change(m Message, from origin) error {
 		return err
 	}
 	c.db.fire(m.Path)
+	if from == remote {
+		c.db.heard(m.Path)
+	}
 	return nil
 }
 

@@ -93,8 +93,9 @@ func (d *DB) All(prefix string) map[string]string {
 	return found
 }
 
-// Notify calls f with the path of every entry that is written or removed from
-// now on. f must neither block nor use the DB.
+// Notify calls f with the path of every entry (trailing "/": subtree) that the
+// other side writes or removes from now on, also when that changes nothing:
+// it is how a qube signals. f must neither block nor use the DB.
 func (d *DB) Notify(f func(path string)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -334,6 +335,10 @@ func (d *DB) fire(path string) {
 			c.cut() // it does not read: it would miss events
 		}
 	}
+}
+
+// heard tells the hooks; mu is held.
+func (d *DB) heard(path string) {
 	for _, f := range d.hooks {
 		f(path)
 	}

@@ -316,8 +316,6 @@ func TestBothSidesStayEqual(t *testing.T) {
 
 func TestWholeUpdateRemovesWhatIsNotNamed(t *testing.T) {
 	d := NewForQube()
-	var fired []string
-	d.Notify(func(p string) { fired = append(fired, p) })
 	first := map[string]string{"/name": "work", "/vm-config/a": "1", "/vm-config/b": "2"}
 	if err := d.Apply(true, Diff(nil, first)); err != nil {
 		t.Fatal(err)
@@ -325,15 +323,23 @@ func TestWholeUpdateRemovesWhatIsNotNamed(t *testing.T) {
 	if err := d.Write("/own", "x"); err != nil {
 		t.Fatal(err)
 	}
-	fired = nil
+	w := dialed(t, serving(t, d))
+	if err := w.Watch("/"); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.Apply(true, Diff(nil, map[string]string{"/name": "work", "/vm-config/b": "3"})); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(map[string]string{"/name": "work", "/vm-config/b": "3", "/own": "x"}, d.All("")); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"/vm-config/a", "/vm-config/b"}, fired); diff != "" {
-		t.Errorf("told of: %s", diff)
+	if err := d.Write("/end", ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"/vm-config/a", "/vm-config/b", "/end"} {
+		if got, err := w.Next(context.Background()); err != nil || got != want {
+			t.Fatalf("told of %q, %v; want %q", got, err, want)
+		}
 	}
 }
 

@@ -33,12 +33,20 @@ type Router struct {
 	conn   *control.Conn
 	stream net.Conn
 	up     map[vchan.Domain]*link
+	onUp   func(control.Qube)
+	wrote  func(d vchan.Domain, path string)
+	asked  map[uint64]chan control.Message // capacity 1
+	asks   uint64
 }
 
 // link is a qube that qrexecd was, or will be, told of.
 type link struct {
 	qube   control.Qube
 	listen chan error // capacity 1: the first answer
+
+	// saying orders the updates of the database; it is taken before mu.
+	saying sync.Mutex
+	keys   map[string]string // what qrexecd was told, or is to be; nil: nothing yet
 }
 
 var _ core.Router = (*Router)(nil)
@@ -51,6 +59,7 @@ func Listen(l *net.UnixListener, uids []int, log *slog.Logger) *Router {
 		agents: make(chan core.AgentEvent, 64),
 		done:   make(chan struct{}),
 		up:     map[vchan.Domain]*link{},
+		asked:  map[uint64]chan control.Message{},
 	}
 	for _, uid := range uids {
 		r.allowed[uint32(uid)] = true
@@ -84,14 +93,11 @@ func (r *Router) Up(ctx context.Context, q control.Qube) error {
 	l := &link{qube: q, listen: make(chan error, 1)}
 	r.mu.Lock()
 	r.up[q.Domain] = l
-	conn := r.conn
+	conn, onUp := r.conn, r.onUp
 	r.mu.Unlock()
-	if conn != nil {
-		// When sending fails the connection is about to be replaced, and the
-		// next one is told everything.
-		if err := conn.Send(control.Message{Kind: control.Up, Qube: &q}); err != nil {
-			r.log.Warn("tell qrexecd", "error", err)
-		}
+	r.tell(conn, control.Message{Kind: control.Up, Qube: &q})
+	if onUp != nil {
+		onUp(q)
 	}
 	select {
 	case err := <-l.listen:
@@ -114,10 +120,19 @@ func (r *Router) Down(d vchan.Domain) {
 	delete(r.up, d)
 	conn := r.conn
 	r.mu.Unlock()
-	if known && conn != nil {
-		if err := conn.Send(control.Message{Kind: control.Down, Domain: d}); err != nil {
-			r.log.Warn("tell qrexecd", "error", err)
-		}
+	if known {
+		r.tell(conn, control.Message{Kind: control.Down, Domain: d})
+	}
+}
+
+// tell sends a message to qrexecd, if it is there. When sending fails the
+// connection is about to be replaced, and the next one is told everything.
+func (r *Router) tell(conn *control.Conn, m control.Message) {
+	if conn == nil {
+		return
+	}
+	if err := conn.Send(m); err != nil {
+		r.log.Warn("tell qrexecd", "error", err)
 	}
 }
 
@@ -187,6 +202,7 @@ func (r *Router) serve(stream net.Conn) error {
 		r.stream.Close()
 	}
 	r.conn, r.stream = conn, stream
+	r.failAsked()
 	up := maps.Clone(r.up)
 	r.mu.Unlock()
 	defer func() {
@@ -194,10 +210,14 @@ func (r *Router) serve(stream net.Conn) error {
 		defer r.mu.Unlock()
 		if r.conn == conn {
 			r.conn, r.stream = nil, nil
+			r.failAsked()
 		}
 	}()
 	for _, l := range up {
 		if err := conn.Send(control.Message{Kind: control.Up, Qube: &l.qube}); err != nil {
+			return err
+		}
+		if err := l.sayAll(conn); err != nil {
 			return err
 		}
 	}
@@ -214,8 +234,13 @@ func (r *Router) serve(stream net.Conn) error {
 }
 
 func (r *Router) hear(m control.Message) {
+	if m.Kind == control.Answer {
+		r.answered(m)
+		return
+	}
 	r.mu.Lock()
 	l, known := r.up[m.Domain]
+	wrote := r.wrote
 	r.mu.Unlock()
 	if !known {
 		return // late: it is down
@@ -236,6 +261,11 @@ func (r *Router) hear(m control.Message) {
 		event = core.AgentEvent{Domain: m.Domain, Ready: true}
 	case control.Lost:
 		event = core.AgentEvent{Domain: m.Domain}
+	case control.Wrote:
+		if wrote != nil {
+			wrote(m.Domain, m.Path)
+		}
+		return
 	default:
 		r.log.Warn("qrexecd said something unknown", "kind", string(m.Kind))
 		return

@@ -8,6 +8,12 @@
 // qrexecd answers Up with Listening as soon as the qube's link socket exists,
 // and tells with Ready and Lost whether the qube's qrexec agent has said
 // hello.
+//
+// qrexecd keeps the qubes' databases (package daemon/qubesdb), because qubes
+// write to them. Update carries what dom0 has to say there: after each Up
+// all of it, then every change. qubesd asks with Query what is in a database,
+// which Answer tells, and hears with Wrote that a qube wrote something that
+// dom0 acts upon.
 package control
 
 import (
@@ -16,6 +22,7 @@ import (
 	"io"
 	"sync"
 
+	"cubicle/daemon/qubesdb"
 	"cubicle/daemon/vchan"
 )
 
@@ -31,6 +38,11 @@ const (
 	Listening Kind = "listening" // qrexecd → qubesd: Domain; Error when it failed
 	Ready     Kind = "ready"     // qrexecd → qubesd: Domain, Version
 	Lost      Kind = "lost"      // qrexecd → qubesd: Domain
+
+	Update Kind = "update" // qubesd → qrexecd: Domain, Whole, Changes
+	Query  Kind = "query"  // qubesd → qrexecd: Domain, Query, Path
+	Answer Kind = "answer" // qrexecd → qubesd: Query, Entries; Error when it failed
+	Wrote  Kind = "wrote"  // qrexecd → qubesd: Domain, Path
 )
 
 // Qube is what qrexecd knows of a qube.
@@ -51,6 +63,18 @@ type Message struct {
 	Domain  vchan.Domain `json:"domain,omitempty"`
 	Version uint32       `json:"version,omitempty"` // negotiated qrexec version
 	Error   string       `json:"error,omitempty"`
+
+	Whole   bool              `json:"whole,omitempty"` // Changes are all that dom0 has to say
+	Changes []qubesdb.Change  `json:"changes,omitempty"`
+	Query   uint64            `json:"query,omitempty"` // number of a query
+	Path    string            `json:"path,omitempty"`  // a prefix, or an entry
+	Entries map[string][]byte `json:"entries,omitempty"`
+}
+
+// Watched are the entries by which a qube tells dom0 something: when it
+// writes one of them, qubesd hears of it (spec/platform.md §3.2).
+func Watched() []string {
+	return []string{"/qubes-block-devices", "/qubes-usb-devices", "/webcam-devices"}
 }
 
 // Conn sends and receives messages on a stream. Send is safe for concurrent
