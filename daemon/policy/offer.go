@@ -13,6 +13,7 @@ type set struct {
 func (p *Policy) offers(c *call) []target {
 	s := c.system
 	in := set{qubes: make([]bool, len(s.domains)), bases: make([]bool, len(s.domains))}
+	usual := s.defaultBase(c.source)
 	rules := p.of(c.request.Service)
 	for i := len(rules) - 1; i >= 0; i-- {
 		r := rules[i]
@@ -24,9 +25,14 @@ func (p *Policy) offers(c *call) []target {
 			subject = *r.redirect
 		}
 		in.put(s, subject, r.action != Deny)
+		// Upstream still offers the caller's default disposable here, by way of
+		// a wider rule below for @dispvm.
+		if r.action == Deny && subject.isBase(usual) {
+			in.dispVM = false
+		}
 	}
-	if base := s.defaultBase(c.source); in.dispVM && base != nil {
-		in.bases[base.index] = true
+	if in.dispVM && usual != nil {
+		in.bases[usual.index] = true
 	}
 	var list []target
 	for i, d := range s.domains {

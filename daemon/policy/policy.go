@@ -13,6 +13,8 @@
 // of a qube to itself is one by whatever name; an ask with target=@dispvm
 // offers the caller's default disposable; a remote qube that a redirect chose
 // is named to its relay; and files that include one another are an error.
+// Beyond these, a denial of @dispvm:B hides B also where it is what @dispvm
+// means for the caller.
 package policy
 
 import (
