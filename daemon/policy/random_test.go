@@ -213,13 +213,14 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add("!include-dir .\n!include-service * * x\n!compat-4.0\n", false)
 	f.Add("s * @anyvm @dispvm:@tag: allow\n", false)
+	root := f.TempDir()
+	dirs := write(f, root, map[string]string{"policy.d/40-b.policy": "!compat-4.0", "legacy/s": "", "legacy/s+k": "$anyvm a ask"})
 	f.Fuzz(func(t *testing.T, text string, old bool) {
-		root := t.TempDir()
-		files := map[string]string{"policy.d/30-a.policy": text}
+		name := "policy.d/30-a.policy"
 		if old {
-			files = map[string]string{"policy.d/30-a.policy": "!compat-4.0", "legacy/s": text, "legacy/s+k": text}
+			name = "legacy/s"
 		}
-		p, err := Load(write(t, root, files))
+		p, err := load(files{dirs: dirs, other: filepath.Join(root, name), text: []byte(text)})
 		if (p == nil) == (err == nil) {
 			t.Fatalf("%v, %v", p, err)
 		}
