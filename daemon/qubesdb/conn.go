@@ -246,6 +246,7 @@ func (c *conn) fromDom0(m Message) error {
 			return fmt.Errorf("store %s: %w", m.Path, err)
 		}
 		d.fire(m.Path)
+		d.heard(m.Path)
 		return nil
 	case m.Type == MultiReadReply && c.seen != nil:
 		return c.inStep()
@@ -277,6 +278,7 @@ func (c *conn) inStep() error {
 	}
 	for _, p := range gone {
 		d.remove(p, remote)
+		d.heard(p)
 	}
 	c.seen = nil
 	d.peer = c
