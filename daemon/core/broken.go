@@ -19,11 +19,11 @@ func damage(err error) string {
 
 // missesTemplate tells why a qube's template cannot be used, or nothing.
 func (q Qube) missesTemplate() string {
-	if q.Class() != qube.AppVM {
+	if !q.Class().HasTemplate() {
 		return ""
 	}
-	t, ok := q.v.Named(q.TemplateName())
-	if !ok || t.Class() != qube.TemplateVM || t.e.damaged {
+	row, _ := qube.Lookup(q.Class(), "template")
+	if t, ok := q.v.Named(q.TemplateName()); !ok || t.e.damaged || t.e.broken != "" && t.Class() != qube.TemplateVM || row.Target(t) != nil {
 		return fmt.Sprintf(noTemplate+"%q does not exist or is broken", q.TemplateName())
 	}
 	return ""
@@ -81,10 +81,7 @@ func (c *Core) reload(q Qube) {
 		if !gone && t.hasQID(rec.QID) {
 			// Its number was not known when another qube was made.
 			rec.QID = t.freeQID()
-			if err := c.cfg.Store.Save(rec); err != nil {
-				t.markBroken(q.UUID(), advise(err).Error())
-				return
-			}
+			t.drafts = append(t.drafts, rec)
 		}
 		t.drop(old)
 		t.events = append(t.events, Event{Name: "domain-delete", Args: []Arg{{"vm", string(q.Name())}}, Qube: q.UUID()})
@@ -96,9 +93,7 @@ func (c *Core) reload(q Qube) {
 		e.broken = (Qube{t.v, e}).missesTemplate()
 		e.state = e.rest()
 		t.events = append(t.events, Event{Name: "domain-add", Args: []Arg{{"vm", string(rec.Name)}}, Qube: rec.UUID})
-		if rec.Class == qube.TemplateVM {
-			t.heal(rec.Name)
-		}
+		t.heal(rec.Name)
 		c.log.Info("a damaged qube was repaired", "qube", string(rec.Name))
 	})
 	if rec.Pending != "" && q.isDown() {
@@ -118,8 +113,8 @@ func (t *tx) hasQID(qid int) bool {
 			return true
 		}
 	}
-	for _, reserved := range t.c.reserved {
-		if reserved == qid {
+	for _, rec := range t.c.reserved {
+		if rec.QID == qid {
 			return true
 		}
 	}

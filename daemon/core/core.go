@@ -119,19 +119,21 @@ type Core struct {
 	end  context.CancelFunc
 	work sync.WaitGroup
 
-	mu     sync.Mutex // guards all changes of view, and what follows
-	runs   map[qube.UUID]*run
-	starts map[qube.UUID]context.CancelCauseFunc // of starts under way
-	locks  map[qube.UUID]chan struct{}
-	jobs   map[uint64]*task
+	mu      sync.Mutex // guards all changes of view, and what follows
+	runs    map[qube.UUID]*run
+	starts  map[qube.UUID]context.CancelCauseFunc // of starts under way
+	locks   map[qube.UUID]chan struct{}
+	jobs    map[uint64]*task
+	imports map[volumeKey]importing
 	// reserved are the names of qubes that are being made.
-	reserved map[qube.Name]reservation
+	reserved map[qube.Name]store.Record
 	// dispids are the numbers of disposables that were given, and when.
-	dispids map[int]time.Time
-	lastJob  uint64
-	lastDom  vchan.Domain
-	watched  int           // how many want statistics
-	wake     chan struct{} // capacity 1: watched became positive
+	dispids   map[int]time.Time
+	lastJob   uint64
+	lastDom   vchan.Domain
+	watched   int           // how many want statistics
+	wake      chan struct{} // capacity 1: watched became positive
+	firewalls chan struct{} // capacity 1: rules were set
 }
 
 // View is the state now.
@@ -156,11 +158,11 @@ type tx struct {
 	// What of the View is a copy of our own already.
 	ownQubes, ownJobs bool
 
-	touched []touch       // what others may follow
-	saved   []*entry      // whose records are to be saved
+	touched []touch        // what others may follow
+	saved   []*entry       // whose records are to be saved
 	drafts  []store.Record // to be saved, of no qube in the View
-	system  bool          // the system's state is to be saved
-	after   []func()      // done, with mu held, once the change stands
+	system  bool           // the system's state is to be saved
+	after   []func()       // done, with mu held, once the change stands
 }
 
 // update makes a change: all of it, on disk before it returns, or with an
@@ -339,11 +341,20 @@ func (c *Core) find(id qube.UUID) (Qube, error) {
 	return q, nil
 }
 
-// findMachine is find for what dom0 has not.
-func (c *Core) findMachine(id qube.UUID) (Qube, error) {
+// findQube is find for what dom0 has not.
+func (c *Core) findQube(id qube.UUID) (Qube, error) {
 	q, err := c.find(id)
 	if err == nil && q.IsAdmin() {
 		return Qube{}, Failf(VMError, "dom0 cannot be treated like a qube")
+	}
+	return q, err
+}
+
+// findMachine is find for what only a machine of this computer has.
+func (c *Core) findMachine(id qube.UUID) (Qube, error) {
+	q, err := c.findQube(id)
+	if err == nil && !q.Class().HasMachine() {
+		return Qube{}, Failf(VMError, "%s is on another computer", q.Name())
 	}
 	return q, err
 }

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -79,39 +78,6 @@ func (c *Core) CheckProperty(d Draft, name, text string) (string, error) {
 		return "", err
 	}
 	return c.check(q, name, text)
-}
-
-// RevertVolume makes an older revision of a halted qube's volume current
-// again.
-func (c *Core) RevertVolume(ctx context.Context, id qube.UUID, name, revision string) error {
-	unlock, err := c.lock(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	q, err := c.findMachine(id)
-	if err != nil {
-		return err
-	}
-	v, ok := q.Volume(name)
-	switch {
-	case !ok:
-		return Failf(PermissionDenied, "%s has no volume %q", q.Name(), name)
-	case !q.isDown():
-		return Failf(NotHalted, "shut %s down before its volume %s is reverted", q.Name(), name)
-	case !v.Spec.SaveOnStop:
-		return Failf(PoolFailure, "volume %s of %s keeps no revisions", name, q.Name())
-	}
-	p, err := c.pool(v.Pool)
-	if err != nil {
-		return err
-	}
-	if err := p.Revert(ctx, v.Spec, revision); err != nil {
-		return wrap(err, "revert volume %s of %s to %s", name, q.Name(), revision)
-	}
-	c.log.Info("volume reverted", "qube", string(q.Name()), "volume", name, "revision", revision)
-	c.measureFamily(id)
-	return nil
 }
 
 // Bounds of what is told of a console log and a journal, in lines and bytes.

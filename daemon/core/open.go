@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,9 +37,13 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		starts:  map[qube.UUID]context.CancelCauseFunc{},
 		locks:   map[qube.UUID]chan struct{}{},
 		jobs:    map[uint64]*task{},
+		imports: map[volumeKey]importing{},
 
-		reserved: map[qube.Name]int{},
+		reserved: map[qube.Name]store.Record{},
+		dispids:  map[int]time.Time{},
 		wake:     make(chan struct{}, 1),
+
+		firewalls: make(chan struct{}, 1),
 	}
 	c.journal = newJournal()
 	c.log = c.journal.follow(cfg.Log)
@@ -86,6 +92,7 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 	c.spawn(c.followAgents)
 	c.spawn(c.pollStats)
 	c.spawn(c.followBroken)
+	c.spawn(c.followFirewalls)
 	for _, q := range v.Qubes() {
 		c.spawn(func() { c.measure(c.life, q.UUID()) })
 	}
@@ -120,7 +127,8 @@ func (c *Core) load(v *View, known map[qube.UUID]facts) (halfDone []store.Record
 			halfDone = append(halfDone, rec)
 			continue
 		}
-		e := &entry{rec: rec, state: qube.Halted, xid: -1}
+		e := &entry{rec: rec, xid: -1}
+		e.state = e.rest()
 		if other, ok := v.qubes[rec.UUID]; ok {
 			broken = append(broken, store.Broken{Name: rec.Name, Class: rec.Class,
 				Err: fmt.Errorf("it has the same uuid as %s", other.rec.Name)})
@@ -146,12 +154,34 @@ func (c *Core) load(v *View, known map[qube.UUID]facts) (halfDone []store.Record
 		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: damage(b.Err), damaged: true}
 		v.qubes[rec.UUID], v.names[rec.Name] = e, e
 	}
-	for _, e := range v.qubes {
-		if why := (Qube{v, e}).missesTemplate(); e.broken == "" && why != "" {
-			e.state, e.broken = qube.NA, why
+	v.markOrphans()
+	v.cutRings(c.log)
+	return halfDone, nil
+}
+
+// markOrphans marks the qubes whose templates cannot be used, and those that
+// are based on these.
+func (v *View) markOrphans() {
+	for again := true; again; {
+		again = false
+		for _, e := range v.qubes {
+			if why := (Qube{v, e}).missesTemplate(); e.broken == "" && why != "" {
+				e.state, e.broken, again = qube.NA, why, true
+			}
 		}
 	}
-	return halfDone, nil
+}
+
+// cutRings takes the network from qubes whose files make each other their
+// network provider (spec/platform.md §2).
+func (v *View) cutRings(log *slog.Logger) {
+	for _, q := range v.Qubes() {
+		if v.loops(q) {
+			log.Error("the network providers of a qube are a ring: it gets none", "qube", string(q.Name()))
+			q.e.rec = q.e.rec.Clone()
+			q.e.rec.Properties["netvm"] = ""
+		}
+	}
 }
 
 // adopt finds the machines that run already and frees what is left of those

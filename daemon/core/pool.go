@@ -175,8 +175,8 @@ func (c *Core) AddPool(ctx context.Context, n NewPool) error {
 	if err == nil {
 		err = c.update(func(t *tx) error {
 			t.setPool(n.Name, store.Pool{Driver: n.Driver, Options: maps.Clone(n.Options), Revisions: n.Revisions})
-			t.systemEvent("pool-add", Arg{"pool", n.Name})
-			return c.cfg.Store.SaveSystem(t.v.system)
+			t.emit(nil, "pool-add", Arg{"pool", n.Name})
+			return nil
 		})
 	}
 	if err != nil {
@@ -207,6 +207,7 @@ func (t *tx) setPool(name string, p store.Pool) {
 		t.v.system.Pools = map[string]store.Pool{}
 	}
 	t.v.system.Pools[name] = p
+	t.system = true
 }
 
 // RemovePool forgets a pool that nothing uses. What is in its folder stays.
@@ -228,9 +229,10 @@ func (c *Core) RemovePool(name string) error {
 		driver = set.Driver
 		t.v.system.Pools = maps.Clone(t.v.system.Pools)
 		delete(t.v.system.Pools, name)
-		t.events = append(t.events, Event{Name: "pool-pre-delete", Args: []Arg{{"pool", name}}})
-		t.systemEvent("pool-delete", Arg{"pool", name})
-		return c.cfg.Store.SaveSystem(t.v.system)
+		t.system = true
+		t.emit(nil, "pool-pre-delete", Arg{"pool", name})
+		t.emit(nil, "pool-delete", Arg{"pool", name})
+		return nil
 	})
 	if err != nil {
 		return err
@@ -282,8 +284,7 @@ func (c *Core) SetPoolRevisions(name string, n int) error {
 		}
 		set.Revisions = &n
 		t.setPool(name, set)
-		t.systemEvent("")
-		return c.cfg.Store.SaveSystem(t.v.system)
+		return nil
 	})
 }
 

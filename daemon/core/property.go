@@ -52,6 +52,10 @@ func (c *Core) parse(v *View, row qube.Property, text string) (string, error) {
 		if _, ok := c.engines[value]; !ok {
 			return "", Failf(BadProperty, "this machine has no engine %q, only %s", value, strings.Join(c.engineNames(), ", "))
 		}
+	case (row.Name == "kernel" || row.Name == "default_kernel") && value != "":
+		if !c.cfg.Store.HasKernel(value) {
+			return "", Failf(BadProperty, "the kernel %q is not installed", value)
+		}
 	case strings.HasPrefix(row.Name, "default_pool"):
 		if !c.pools.has(value) {
 			return "", Failf(BadProperty, "there is no pool %q", value)
@@ -94,18 +98,8 @@ func (c *Core) SetProperty(id qube.UUID, name, text string) error {
 		if err != nil {
 			return err
 		}
-		if row.Name == "netvm" && t.v.loops(q.Name(), value) {
-			return Failf(BadProperty, "%s would be its own network provider", q.Name())
-		}
-		if row.Name == "provides_network" && value == "False" {
-			for _, o := range t.v.Qubes() {
-				if o.Property("netvm") == string(q.Name()) {
-					return Failf(InUse, "%s gives network to %s", q.Name(), o.Name())
-				}
-			}
-		}
-		old, _ := row.Value(q)
-		return t.setProperty(id, row, &value, old)
+		t.setProperty(id, row, value)
+		return t.allow(q, row)
 	})
 }
 
@@ -119,8 +113,8 @@ func (c *Core) ResetProperty(id qube.UUID, name string) error {
 		if row.Default == nil {
 			return Failf(BadProperty, "property %s of %s has no default", name, q.Name())
 		}
-		old, _ := row.Value(q)
-		return t.setProperty(id, row, nil, old)
+		t.resetProperty(id, row)
+		return t.allow(q, row)
 	})
 }
 
@@ -136,68 +130,136 @@ func (t *tx) row(id qube.UUID, name string) (Qube, qube.Property, error) {
 	return q, row, settable(q, row)
 }
 
-// setProperty stores a value, or with nil the default.
-func (t *tx) setProperty(id qube.UUID, row qube.Property, value *string, old string) error {
-	e, save := t.editAny(id)
-	e.rec = e.rec.Clone()
-	if value != nil {
-		e.rec.Properties[row.Name] = *value
-	} else {
-		delete(e.rec.Properties, row.Name)
+// setProperty stores a checked value, with what follows from it.
+func (t *tx) setProperty(id qube.UUID, row qube.Property, value string) {
+	e := t.amend(id)
+	old, _ := row.Value(Qube{t.v, e})
+	e.rec.Properties[row.Name] = value
+	args := []Arg{{"name", row.Name}, {"newvalue", spoken(row, value)}}
+	if old != "" || row.Default != nil {
+		args = append(args, Arg{"oldvalue", spoken(row, old)})
 	}
+	t.emit(e, "property-pre-set:"+row.Name, args...)
+	t.emit(e, "property-set:"+row.Name, args...)
+	t.changed(e, row, value)
+}
+
+// resetProperty forgets a value, with what follows from that.
+func (t *tx) resetProperty(id qube.UUID, row qube.Property) {
+	e := t.amend(id)
+	old, _ := row.Value(Qube{t.v, e})
+	delete(e.rec.Properties, row.Name)
+	t.emitReset(e, row, old)
 	now, _ := row.Value(Qube{t.v, e})
-	if value != nil {
-		t.emit(e, "property-set:"+row.Name, Arg{"name", row.Name}, Arg{"newvalue", now}, Arg{"oldvalue", old})
-	} else {
-		t.emit(e, "property-reset:"+row.Name, Arg{"name", row.Name}, Arg{"oldvalue", old})
-	}
-	if row.Name == "label" {
-		t.emit(e, "property-reset:icon", Arg{"name", "icon"})
-	}
-	if row.Name == "template" && strings.HasPrefix(e.broken, noTemplate) {
-		e.state, e.broken = qube.Halted, ""
-	}
-	t.touchDependents(e)
-	return save()
+	t.changed(e, row, now)
 }
 
-// editAny is edit for qubes and dom0, with the way to save it.
-func (t *tx) editAny(id qube.UUID) (*entry, func() error) {
-	if id == qube.Dom0UUID {
-		e := *t.v.dom0
-		t.v.dom0 = &e
-		return &e, func() error {
-			t.v.system.Admin = e.rec
-			return t.c.cfg.Store.SaveSystem(t.v.system)
+// changed does what follows from a property's new value.
+func (t *tx) changed(e *entry, row qube.Property, now string) {
+	t.touch(e.rec.UUID, row.Name)
+	switch row.Name {
+	case "template":
+		if strings.HasPrefix(e.broken, noTemplate) {
+			e.state, e.broken = qube.Halted, ""
 		}
-	}
-	e := t.edit(id)
-	return e, func() error { return t.c.cfg.Store.Save(e.rec) }
-}
-
-// touchDependents marks the qubes whose defaults come from e.
-func (t *tx) touchDependents(e *entry) {
-	if e.rec.Class != qube.TemplateVM {
-		return
-	}
-	for _, o := range t.v.qubes {
-		if o.rec.Properties["template"] == string(e.rec.Name) {
-			t.events = append(t.events, Event{Qube: o.rec.UUID})
+		// Every default that comes from a template may be another one.
+		for _, r := range qube.Rows(e.rec.Class) {
+			if slices.ContainsFunc(r.Follows, func(f qube.Follow) bool { return f.Of == qube.OfTemplate }) {
+				t.compare(Qube{t.v, e}, r.Name)
+			}
+		}
+	case "provides_network":
+		if on := e.rec.Features["servicevm"] != ""; now == "True" && !on {
+			t.setFeature(e, "servicevm", "1")
+		} else if now != "True" && on {
+			t.removeFeature(e, "servicevm")
 		}
 	}
 }
 
-// loops reports whether n would reach itself if its netvm were to.
-func (v *View) loops(n qube.Name, to string) bool {
+// allow tells why a property of q, as it was, must not have the value that it
+// has now.
+func (t *tx) allow(was Qube, row qube.Property) error {
+	q, _ := t.v.Lookup(was.UUID())
+	switch row.Name {
+	case "netvm":
+		return t.allowNetVM(was, q)
+	case "provides_network", "template_for_dispvms":
+		return t.stillFits(q)
+	case "virt_mode":
+		if q.Property("virt_mode") == "pvh" && q.Fact("pci") != "" {
+			return Failf(BadProperty, "%s has PCI devices, which a qube in mode pvh cannot have", q.Name())
+		}
+	case "template":
+		for _, o := range t.v.Qubes() {
+			if o.Class() == qube.DispVM && o.TemplateName() == q.Name() && !o.isDown() && o.Property("is_preload") != "True" {
+				return Failf(InUse, "the disposable %s of %s runs", o.Name(), q.Name())
+			}
+		}
+	}
+	return nil
+}
+
+// allowNetVM: no qube gives network to itself, and a running one changes only
+// to one that runs.
+func (t *tx) allowNetVM(was, q Qube) error {
+	net, ok := q.Referent("netvm")
+	if t.v.loops(q) {
+		return Failf(BadProperty, "%s would be its own network provider", q.Name())
+	}
+	if ok && !q.isDown() && net.Property("name") != was.Property("netvm") && net.isDown() {
+		return Failf(NotRunning, "%s runs and can only change to a network provider that runs, which %s does not", q.Name(), net.Name())
+	}
+	return nil
+}
+
+// stillFits tells which property that refers to q must not do so any more.
+func (t *tx) stillFits(q Qube) error {
+	return t.v.references(q.Name(), func(row qube.Property, owner string) error {
+		if row.Target != nil && row.Target(q) != nil {
+			return Failf(InUse, "%s is the %s of %s", q.Name(), row.Name, owner)
+		}
+		return nil
+	})
+}
+
+// references calls visit for every VM property that names a qube, of the
+// system and of all qubes, until it returns an error.
+func (v *View) references(n qube.Name, visit func(row qube.Property, owner string) error) error {
+	for _, row := range qube.SystemRows() {
+		if s, _ := row.Value(v.System()); row.Type == qube.VM && s == string(n) {
+			if err := visit(row, "the system"); err != nil {
+				return err
+			}
+		}
+	}
+	for _, q := range append(v.Qubes(), Qube{v, v.dom0}) {
+		for name, value := range q.e.rec.Properties {
+			if value != string(n) {
+				continue
+			}
+			if row, ok := qube.Lookup(q.Class(), name); ok && row.Type == qube.VM {
+				if err := visit(row, string(q.Name())); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// loops reports whether q reaches itself from netvm to netvm.
+func (v *View) loops(q Qube) bool {
+	at := q
 	for range v.qubes {
-		if to == string(n) {
-			return true
-		}
-		q, ok := v.Named(qube.Name(to))
-		if !ok || q.IsAdmin() {
+		next, ok := at.Referent("netvm")
+		if !ok {
 			return false
 		}
-		to = q.Property("netvm")
+		if next.UUID() == q.UUID() {
+			return true
+		}
+		at = next
 	}
 	return false
 }
@@ -206,14 +268,18 @@ func (v *View) loops(n qube.Name, to string) bool {
 func (c *Core) SetSystemProperty(name, text string) error {
 	return c.update(func(t *tx) error {
 		row, ok := qube.LookupSystem(name)
-		if !ok {
+		switch {
+		case !ok:
 			return Failf(NoProperty, "there is no global property %q", name)
+		case row.Set == qube.Never:
+			return Failf(BadProperty, "the global property %s cannot be set", name)
 		}
 		value, err := c.parse(t.v, row, text)
 		if err != nil {
 			return err
 		}
-		return t.setSystem(name, value)
+		t.setSystem(row, value)
+		return t.allowSystem(row)
 	})
 }
 
@@ -221,121 +287,83 @@ func (c *Core) SetSystemProperty(name, text string) error {
 func (c *Core) ResetSystemProperty(name string) error {
 	return c.update(func(t *tx) error {
 		row, ok := qube.LookupSystem(name)
-		if !ok {
+		switch {
+		case !ok:
 			return Failf(NoProperty, "there is no global property %q", name)
+		case row.Set == qube.Never:
+			return Failf(BadProperty, "the global property %s cannot be set", name)
 		}
 		old, _ := row.Value(t.v.System())
-		t.v.system.Properties = maps.Clone(t.v.system.Properties)
+		t.ownSystem()
 		delete(t.v.system.Properties, name)
-		t.systemEvent("property-reset:"+name, Arg{"name", name}, Arg{"oldvalue", old})
-		return c.cfg.Store.SaveSystem(t.v.system)
+		t.emitReset(nil, row, old)
+		t.systemChanged(row, old)
+		return t.allowSystem(row)
 	})
 }
 
-func (t *tx) setSystem(name, value string) error {
-	old := t.v.System().Property(name)
-	t.v.system.Properties = maps.Clone(t.v.system.Properties)
-	t.v.system.Properties[name] = value
-	t.systemEvent("property-set:"+name, Arg{"name", name}, Arg{"newvalue", value}, Arg{"oldvalue", old})
-	return t.c.cfg.Store.SaveSystem(t.v.system)
+// ownSystem makes the system's properties the change's own, and has them saved.
+func (t *tx) ownSystem() {
+	t.v.system.Properties, t.system = maps.Clone(t.v.system.Properties), true
 }
 
-// systemEvent tells of a change of the system; every qube may look different
-// then, because defaults come from there.
-func (t *tx) systemEvent(name string, args ...Arg) {
-	t.events = append(t.events, Event{Name: name, Args: args})
-	for id := range t.v.qubes {
-		t.events = append(t.events, Event{Qube: id})
+func (t *tx) setSystem(row qube.Property, value string) {
+	old, _ := row.Value(t.v.System())
+	t.ownSystem()
+	t.v.system.Properties[row.Name] = value
+	args := []Arg{{"name", row.Name}, {"newvalue", spoken(row, value)}}
+	if old != "" || row.Default != nil {
+		args = append(args, Arg{"oldvalue", spoken(row, old)})
+	}
+	t.emit(nil, "property-pre-set:"+row.Name, args...)
+	t.emit(nil, "property-set:"+row.Name, args...)
+	t.systemChanged(row, old)
+}
+
+// systemChanged does what follows from a global property's new value.
+func (t *tx) systemChanged(row qube.Property, old string) {
+	t.touch("", row.Name)
+	if row.Name != "clockvm" {
+		return
+	}
+	// The one that knows the time is told so by a service.
+	now := t.v.System().Property("clockvm")
+	if q, ok := t.v.Named(qube.Name(old)); ok && old != now {
+		if _, on := q.Feature(clockSync); on {
+			t.removeFeature(t.amend(q.UUID()), clockSync)
+		}
+	}
+	if q, ok := t.v.Named(qube.Name(now)); ok {
+		if on, _ := q.Feature(clockSync); on == "" {
+			t.setFeature(t.amend(q.UUID()), clockSync, "1")
+		}
 	}
 }
 
-// SetFeature sets a feature; the value is printable ASCII.
-func (c *Core) SetFeature(id qube.UUID, name, value string) error {
-	if name == "" || strings.Trim(name, featureBytes) != "" {
-		return Failf(BadValue, "%q is not a feature's name", name)
+const clockSync = "service.clocksync"
+
+// allowSystem tells why a global property must not have the value that it has
+// now.
+func (t *tx) allowSystem(row qube.Property) error {
+	if row.Name != "default_netvm" {
+		return nil
 	}
-	for i := 0; i < len(value); i++ {
-		if value[i] < ' ' || value[i] > '~' {
-			return Failf(BadValue, "the value of feature %s must be printable ASCII", name)
+	for _, q := range t.v.Qubes() {
+		if _, own := q.Explicit("netvm"); own {
+			continue
+		}
+		if was, ok := t.before.Lookup(q.UUID()); ok {
+			if err := t.allowNetVM(was, q); err != nil {
+				return err
+			}
 		}
 	}
-	return c.change(id, func(e *entry, t *tx) error {
-		args := []Arg{{"feature", name}, {"value", value}}
-		if old, ok := e.rec.Features[name]; ok {
-			args = append(args, Arg{"oldvalue", old})
-		}
-		e.rec.Features[name] = value
-		t.emit(e, "domain-feature-set:"+name, args...)
-		return nil
-	})
-}
-
-const (
-	tagBytes     = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-	featureBytes = tagBytes + "."
-)
-
-// RemoveFeature unsets a feature.
-func (c *Core) RemoveFeature(id qube.UUID, name string) error {
-	return c.change(id, func(e *entry, t *tx) error {
-		if _, ok := e.rec.Features[name]; !ok {
-			return Failf(FeatureNotFound, "%s has no feature %q", e.rec.Name, name)
-		}
-		delete(e.rec.Features, name)
-		t.emit(e, "domain-feature-delete:"+name, Arg{"feature", name})
-		return nil
-	})
-}
-
-// SetTag adds a tag.
-func (c *Core) SetTag(id qube.UUID, tag string) error {
-	if tag == "" || strings.Trim(tag, tagBytes) != "" {
-		return Failf(InvalidTag, "%q is not a tag", tag)
-	}
-	return c.change(id, func(e *entry, t *tx) error {
-		if i, found := slices.BinarySearch(e.rec.Tags, tag); !found {
-			e.rec.Tags = slices.Insert(e.rec.Tags, i, tag)
-			t.emit(e, "domain-tag-add:"+tag, Arg{"tag", tag})
-		}
-		return nil
-	})
-}
-
-// RemoveTag takes a tag away.
-func (c *Core) RemoveTag(id qube.UUID, tag string) error {
-	return c.change(id, func(e *entry, t *tx) error {
-		i, found := slices.BinarySearch(e.rec.Tags, tag)
-		if !found {
-			return Failf(TagNotFound, "%s has no tag %q", e.rec.Name, tag)
-		}
-		e.rec.Tags = slices.Delete(e.rec.Tags, i, i+1)
-		t.emit(e, "domain-tag-delete:"+tag, Arg{"tag", tag})
-		return nil
-	})
-}
-
-// change edits a qube's record and saves it.
-func (c *Core) change(id qube.UUID, edit func(*entry, *tx) error) error {
-	return c.update(func(t *tx) error {
-		q, ok := t.v.Lookup(id)
-		if !ok {
-			return Failf(NotFound, "the qube %s does not exist", id)
-		}
-		if q.e.broken != "" {
-			return Failf(VMError, "%s cannot be changed: %s", q.Name(), q.Trouble())
-		}
-		e, save := t.editAny(id)
-		e.rec = e.rec.Clone()
-		if err := edit(e, t); err != nil {
-			return err
-		}
-		return save()
-	})
+	return nil
 }
 
 // Notes is the text that people keep with a qube.
 func (c *Core) Notes(id qube.UUID) (string, error) {
-	q, err := c.findMachine(id)
+	q, err := c.findQube(id)
 	if err != nil {
 		return "", err
 	}
@@ -348,7 +376,7 @@ func (c *Core) Notes(id qube.UUID) (string, error) {
 
 // SetNotes replaces it.
 func (c *Core) SetNotes(id qube.UUID, text string) error {
-	q, err := c.findMachine(id)
+	q, err := c.findQube(id)
 	if err != nil {
 		return err
 	}

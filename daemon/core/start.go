@@ -169,6 +169,9 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 	if why, ok := q.Feature("prohibit-start"); ok && why != "" {
 		return Failf(VMError, "%s must not be started: %s", name, why)
 	}
+	if err := c.requiredDevices(q); err != nil {
+		return err
+	}
 	eng, err := c.engineOf(q)
 	if err != nil {
 		return err

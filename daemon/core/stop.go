@@ -118,8 +118,11 @@ func (c *Core) ended(id qube.UUID, r *run) {
 
 // rest is the state of a qube that is down.
 func (e *entry) rest() qube.State {
-	if e.broken != "" {
+	switch {
+	case e.broken != "":
 		return qube.NA
+	case e.rec.Class == qube.RemoteVM:
+		return qube.Running // as far as this computer knows
 	}
 	return qube.Halted
 }

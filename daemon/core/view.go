@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"cubicle/daemon/device"
 	"cubicle/daemon/engine"
 	"cubicle/daemon/qube"
 	"cubicle/daemon/store"
@@ -168,12 +169,26 @@ func (q Qube) Label() qube.Label {
 // TemplateName is the name of the template, or empty.
 func (q Qube) TemplateName() qube.Name { return qube.Name(q.e.rec.Properties["template"]) }
 
-// Features and Tags are the qube's own.
+// Features are the qube's own.
 func (q Qube) Features() map[string]string { return maps.Clone(q.e.rec.Features) }
-func (q Qube) Tags() []string              { return slices.Clone(q.e.rec.Tags) }
+
+// Tags are the qube's, sorted, with those that follow its properties: these
+// are computed, so that they cannot be wrong.
+func (q Qube) Tags() []string {
+	tags := slices.DeleteFunc(slices.Clone(q.e.rec.Tags), isMirror)
+	for _, p := range mirrors() {
+		if tag := q.mirrorOf(p); tag != "" {
+			tags = append(tags, tag)
+		}
+	}
+	slices.Sort(tags)
+	return tags
+}
 
 // isDown reports whether the qube has no machine and may be changed.
-func (q Qube) isDown() bool { return q.e.state == qube.Halted || q.e.state == qube.NA }
+func (q Qube) isDown() bool {
+	return q.e.state == qube.Halted || q.e.state == qube.NA || !q.e.rec.Class.HasMachine() && !q.IsAdmin()
+}
 
 // Explicit implements qube.Source.
 func (q Qube) Explicit(name string) (string, bool) {
@@ -211,6 +226,10 @@ func (q Qube) Fact(name string) string {
 		return strconv.Itoa(q.e.xid)
 	case "trouble":
 		return q.Trouble()
+	case "pci":
+		if slices.ContainsFunc(q.e.rec.Devices, func(a device.Assignment) bool { return a.Class == device.PCI }) {
+			return "1"
+		}
 	case "start_time":
 		if q.e.started.IsZero() {
 			return ""

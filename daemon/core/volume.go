@@ -2,7 +2,10 @@ package core
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 
 	"cubicle/daemon/qube"
 	"cubicle/daemon/storage"
@@ -14,6 +17,7 @@ const (
 	defaultRoot     = 10 << 30
 	defaultPrivate  = 2 << 30
 	defaultVolatile = 10 << 30
+	dispVolatile    = 12 << 30
 )
 
 // Bounds of a size that people choose, in bytes.
@@ -45,23 +49,63 @@ type VolumeInfo struct {
 	storage.Info
 }
 
-// Volumes are the qube's volumes; dom0 and a broken qube have none.
+// Volumes are the qube's volumes (spec/platform.md §1.1). What has no machine
+// here has none, and neither has a broken qube.
 func (q Qube) Volumes() []Volume {
-	if q.IsAdmin() || q.e.broken != "" {
+	if !q.Class().HasMachine() || q.e.broken != "" {
 		return nil
 	}
-	root := q.volume(rootVolume, defaultRoot)
-	if q.Class() == qube.AppVM {
-		root.Spec.SnapOnStart, root.Spec.SaveOnStop, root.Spec.Revisions = true, false, 0
-		if t, ok := q.v.Named(q.TemplateName()); ok && !t.IsAdmin() {
-			source := t.volume(rootVolume, defaultRoot)
-			root.Pool = source.Pool // a snapshot lives beside its source
-			root.Spec.Source, root.Spec.Size = source.Spec.VID, max(root.Spec.Size, source.Spec.Size)
-		}
+	size := int64(defaultVolatile)
+	if q.Class() == qube.DispVM {
+		size = dispVolatile
 	}
-	volatile := q.volume(volatileVolume, defaultVolatile)
+	volatile := q.volume(volatileVolume, size)
 	volatile.Spec.SaveOnStop, volatile.Spec.Revisions = false, 0
-	return []Volume{root, q.volume(privateVolume, defaultPrivate), volatile}
+	return []Volume{q.root(), q.private(), volatile}
+}
+
+// root is the qube's own, or a snapshot of that of the template at the
+// end of the chain.
+func (q Qube) root() Volume {
+	root := q.volume(rootVolume, defaultRoot)
+	if !q.Class().HasTemplate() {
+		return root
+	}
+	return snapshot(root, q.templateVolume(Qube.root))
+}
+
+// private is the qube's own; a disposable has a snapshot of its
+// template's.
+func (q Qube) private() Volume {
+	private := q.volume(privateVolume, defaultPrivate)
+	if q.Class() != qube.DispVM {
+		return private
+	}
+	return snapshot(private, q.templateVolume(Qube.private))
+}
+
+// templateVolume is a volume of the qube's template, or nil.
+func (q Qube) templateVolume(volume func(Qube) Volume) *Volume {
+	t, ok := q.v.Named(q.TemplateName())
+	if !ok || !t.Class().HasMachine() || t.Class() == qube.DispVM {
+		return nil
+	}
+	v := volume(t)
+	return &v
+}
+
+// snapshot makes a volume one that starts as the last state of another, or of
+// what that is a snapshot of. It lives beside its source.
+func snapshot(v Volume, of *Volume) Volume {
+	v.Spec.SnapOnStart, v.Spec.SaveOnStop, v.Spec.Revisions = true, false, 0
+	if of == nil {
+		return v
+	}
+	v.Pool, v.Spec.Size, v.Spec.Foreign = of.Pool, max(v.Spec.Size, of.Spec.Size), of.Spec.Foreign
+	if v.Spec.Source = of.Spec.Source; v.Spec.Source == "" {
+		v.Spec.Source = of.Spec.VID
+	}
+	return v
 }
 
 // volume is an origin with the qube's own settings.
@@ -74,12 +118,17 @@ func (q Qube) volume(name string, size int64) Volume {
 	if pool == "" {
 		pool = q.System().Property("default_pool_" + name)
 	}
+	keep := q.v.PoolRevisions(pool)
+	if set.Revisions != nil {
+		keep = *set.Revisions
+	}
 	return Volume{Name: name, Pool: pool, Spec: storage.Spec{
 		VID:        storage.VID(store.Path(q.Class(), q.Name()) + "/" + name),
 		Size:       size,
 		SaveOnStop: true,
-		ReadWrite:  true,
-		Revisions:  revisions,
+		ReadWrite:  !set.ReadOnly,
+		Revisions:  keep,
+		Foreign:    set.Foreign,
 	}}
 }
 
@@ -158,14 +207,15 @@ func (c *Core) ResizeVolume(ctx context.Context, id qube.UUID, name string, size
 }
 
 // createVolumes makes all volumes of a new qube, those in copies from there.
-func (c *Core) createVolumes(ctx context.Context, q Qube, copies map[string]storage.VID, undo *undo) error {
+func (c *Core) createVolumes(ctx context.Context, q Qube, copies map[string]Volume, undo *undo) error {
 	for _, v := range q.Volumes() {
 		p, err := c.pool(v.Pool)
 		if err != nil {
 			return err
 		}
-		if src, ok := copies[v.Name]; ok {
-			err = p.Clone(ctx, v.Spec, src)
+		src, copied := copies[v.Name]
+		if copied && src.Pool == v.Pool {
+			err = p.Clone(ctx, v.Spec, src.Spec.VID)
 		} else {
 			err = p.Create(ctx, v.Spec)
 		}
@@ -173,8 +223,27 @@ func (c *Core) createVolumes(ctx context.Context, q Qube, copies map[string]stor
 			return wrap(err, "make volume %s of %s", v.Name, q.Name())
 		}
 		undo.push("remove the volume", func(ctx context.Context) error { return p.Remove(ctx, v.Spec) })
+		if copied && src.Pool != v.Pool {
+			if err := c.carry(ctx, src, p, v.Spec); err != nil {
+				return wrap(err, "copy volume %s to %s", v.Name, q.Name())
+			}
+		}
 	}
 	return nil
+}
+
+// carry copies what a volume holds to one in another pool.
+func (c *Core) carry(ctx context.Context, src Volume, to storage.Pool, dst storage.Spec) error {
+	from, err := c.pool(src.Pool)
+	if err != nil {
+		return err
+	}
+	image := filepath.Join(to.ImportDir(), rand.Text())
+	defer os.Remove(image) // fails after the import, as it should
+	if err := from.Export(ctx, src.Spec, image); err != nil {
+		return err
+	}
+	return to.Import(ctx, dst, image)
 }
 
 // removeVolumes deletes the volumes of a qube; it goes on after an error.

@@ -219,3 +219,35 @@ func valueOf(t table, name string, s Source) string {
 	v, _ := row.Value(s)
 	return v
 }
+
+// Follower is a property whose default is computed from another one.
+type Follower struct {
+	Of   Relation // what the other one's owner is to the follower's
+	Name string
+}
+
+// followers and systemFollowers are made once, at the first look.
+var (
+	followers       = sync.OnceValue(func() map[string][]Follower { return follow(qubeRows()) })
+	systemFollowers = sync.OnceValue(func() map[string][]Follower { return follow(systemRows()) })
+)
+
+func follow(rows []Property) map[string][]Follower {
+	all := map[string][]Follower{}
+	for _, r := range rows {
+		for _, f := range r.Follows {
+			if to := (Follower{f.Of, r.Name}); !slices.Contains(all[f.Name], to) {
+				all[f.Name] = append(all[f.Name], to)
+			}
+		}
+	}
+	return all
+}
+
+// Followers are the properties of qubes whose defaults may change with a
+// property, a fact or a feature (FeatureKey) of that name. The slice is
+// shared.
+func Followers(name string) []Follower { return followers()[name] }
+
+// SystemFollowers are the global ones that may change with a global property.
+func SystemFollowers(name string) []Follower { return systemFollowers()[name] }
