@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"cubicle/app/words"
@@ -13,9 +15,15 @@ import (
 	"cubicle/daemon/paths"
 )
 
-// Address is the bus of the system below the root folder that CUBICLE_ROOT
-// names (daemon/bus/client.Address).
-func Address() (string, error) {
+// Address is the bus of the system below a root folder
+// (daemon/bus/client.Address). An empty folder means the one that CUBICLE_ROOT
+// names; another goes there, for the programs that this one starts.
+func Address(folder string) (string, error) {
+	if folder != "" {
+		if err := os.Setenv(paths.Env, folder); err != nil {
+			return "", fmt.Errorf("root folder %q: %w", folder, err)
+		}
+	}
 	root, err := paths.FromEnv()
 	if err != nil {
 		return "", err
@@ -31,6 +39,7 @@ type Bus struct {
 	stop    context.CancelFunc
 	done    chan struct{}
 	ready   chan struct{} // closed once conn is set
+	heard   chan struct{} // closed once there is a snapshot of the daemon's
 	conn    *client.Client
 }
 
@@ -46,6 +55,7 @@ func Connect(address string) *Bus {
 		stop:    stop,
 		done:    make(chan struct{}),
 		ready:   make(chan struct{}),
+		heard:   make(chan struct{}),
 	}
 	go b.run(ctx)
 	return b
@@ -56,6 +66,15 @@ func (b *Bus) Close() error {
 	b.stop()
 	<-b.done
 	return nil
+}
+
+// Hear waits until the daemon has spoken, or for so long.
+func (b *Bus) Hear(limit time.Duration) {
+	select {
+	case <-b.heard:
+	case <-b.done:
+	case <-time.After(limit):
+	}
 }
 
 // patience is how long the daemon may take before its absence is worth a
@@ -85,8 +104,12 @@ func (b *Bus) run(ctx context.Context) {
 	})
 	defer daemonSilent.Stop()
 	events := conn.Watch(ctx)
+	spoken := sync.OnceFunc(func() { close(b.heard) })
 	for e := range events {
-		batch := gather(e, events)
+		batch := []client.Event{e}
+		if _, whole := e.(client.Connected); !whole { // nothing is close behind that
+			batch = gather(e, events)
+		}
 		b.change(func() weight {
 			w := nothing
 			for _, e := range batch {
@@ -94,6 +117,7 @@ func (b *Bus) run(ctx context.Context) {
 			}
 			return w
 		})
+		spoken()
 	}
 }
 

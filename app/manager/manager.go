@@ -494,3 +494,10 @@ func (l *linkPanel) show(s *dom0.Snapshot) {
 	}
 	l.resized()
 }
+
+// OpenSettings opens the settings of the qube of that name.
+func (m *Manager) OpenSettings(name string) {
+	if q, ok := m.state.ByName(name); ok {
+		m.lookInto(q.ID, len(m.pane.sections)-1)
+	}
+}

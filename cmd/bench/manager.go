@@ -21,8 +21,9 @@ import (
 
 // managerResult is about the Qube Manager's window.
 type managerResult struct {
-	paint, empty samples // program start → list of 200 qubes; → an empty window
-	filter       samples // key → filtered list of 500 qubes
+	paint, empty           samples       // program start → list of 200 qubes; → an empty window
+	firstPaint, firstEmpty time.Duration // the same at the very first start in a home
+	filter                 samples       // key → filtered list of 500 qubes
 }
 
 const (
@@ -50,25 +51,34 @@ func (b *bench) manager(ctx context.Context) (*managerResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Each keeps its home, as people's programs do: what the graphics driver
+	// has compiled lies there, and which fonts there are.
+	homes, err := os.MkdirTemp("", "cubicle-bench-homes-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(homes)
 	for i := range b.count.paints + 1 {
-		list, err := b.paint(ctx, filepath.Join(b.Bin, "qube-manager"), []string{"--bus", daemon.address}, func(seen colors) bool { return seen.red > 100 })
+		list, err := b.paint(ctx, filepath.Join(homes, "manager"), filepath.Join(b.Bin, "qube-manager"), []string{"--bus", daemon.address}, func(seen colors) bool { return seen.red > 100 })
 		if err != nil {
 			return nil, err
 		}
-		empty, err := b.paint(ctx, b.tool("emptywindow"), nil, func(seen colors) bool { return seen.light > seen.all*9/10 })
+		empty, err := b.paint(ctx, filepath.Join(homes, "empty"), b.tool("emptywindow"), nil, func(seen colors) bool { return seen.light > seen.all*9/10 })
 		if err != nil {
 			return nil, err
 		}
-		if i > 0 {
-			r.paint, r.empty = append(r.paint, list), append(r.empty, empty)
+		if i == 0 {
+			r.firstPaint, r.firstEmpty = list, empty
+			continue
 		}
+		r.paint, r.empty = append(r.paint, list), append(r.empty, empty)
 	}
 	daemon.close()
 	if daemon, err = serve(filterQubes); err != nil {
 		return nil, err
 	}
 	defer daemon.close()
-	r.filter, err = b.filter(ctx, daemon.address)
+	r.filter, err = b.filter(ctx, filepath.Join(homes, "manager"), daemon.address)
 	return r, err
 }
 
@@ -152,29 +162,25 @@ func look(x *x11.Conn) (colors, error) {
 }
 
 // window starts a program with a window; stop ends it.
-func (b *bench) window(ctx context.Context, program string, args []string) (stop func(), err error) {
-	home, err := os.MkdirTemp("", "cubicle-bench-home-*")
-	if err != nil {
+func (b *bench) window(ctx context.Context, home, program string, args []string) (stop func(), err error) {
+	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_CACHE_HOME="+home, "FYNE_THEME=light",
-		"LANG=C.UTF-8")
+		"LANG=C.UTF-8", "DBUS_SESSION_BUS_ADDRESS=")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(home))
+		return nil, err
 	}
 	return func() {
 		_ = cmd.Process.Kill() // fails when it has ended
 		_ = cmd.Wait()
-		if err := os.RemoveAll(home); err != nil {
-			b.log.Error("remove a home", "error", err)
-		}
 	}, nil
 }
 
 // paint starts a program and waits for what it shall show.
-func (b *bench) paint(ctx context.Context, program string, args []string, shows func(colors) bool) (time.Duration, error) {
+func (b *bench) paint(ctx context.Context, home, program string, args []string, shows func(colors) bool) (time.Duration, error) {
 	x, err := x11.Dial("")
 	if err != nil {
 		return 0, err
@@ -188,7 +194,7 @@ func (b *bench) paint(ctx context.Context, program string, args []string, shows 
 		return 0, err
 	}
 	began := time.Now()
-	stop, err := b.window(ctx, program, args)
+	stop, err := b.window(ctx, home, program, args)
 	if err != nil {
 		return 0, err
 	}
@@ -205,8 +211,8 @@ func (b *bench) paint(ctx context.Context, program string, args []string, shows 
 }
 
 // filter types a letter that only one qube has, and takes it back.
-func (b *bench) filter(ctx context.Context, bus string) (samples, error) {
-	stop, err := b.window(ctx, filepath.Join(b.Bin, "qube-manager"), []string{"--bus", bus})
+func (b *bench) filter(ctx context.Context, home, bus string) (samples, error) {
+	stop, err := b.window(ctx, home, filepath.Join(b.Bin, "qube-manager"), []string{"--bus", bus})
 	if err != nil {
 		return nil, err
 	}

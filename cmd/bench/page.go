@@ -55,6 +55,7 @@ func (r *results) page() []byte {
 		write("| | median | compared with |")
 		write("|---|---|---|")
 		write("| program start → list of %d qubes on the screen | %s | an empty Fyne window: %s |", paintQubes, ms(m.paint.median()), ms(m.empty.median()))
+		write("| the same at the very first start in a home | %s | an empty Fyne window: %s |", ms(m.firstPaint), ms(m.firstEmpty))
 		write("| key → filtered list of %d qubes on the screen | %s (p99 %s) | |", filterQubes, ms(m.filter.median()), ms(m.filter.at(0.99)))
 		write("")
 	}
@@ -161,7 +162,8 @@ A picture goes from the client to the qube's X server, to the agent, back to tha
 goes from the client to the X server.
 The aims for it are made for crun. Under runsc every system call of the qube's X server, agent and program passes through a second kernel.
 
-The Manager's first paint is compared with a window in which there is no text, so that it has no font to load either.
+The Manager's first paint is compared with a window in which there is no text, so that it has no font to load either. Both have been started in their
+home before; at the very first start a graphics driver without hardware compiles what it draws with.
 `
 
 func (e *engineResult) write(write func(string, ...any)) {

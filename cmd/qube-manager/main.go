@@ -3,64 +3,59 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
-	"path/filepath"
+	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
-	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
 
-	"cubicle"
 	"cubicle/app/dom0"
 	"cubicle/app/manager"
-	"cubicle/assets"
-	"cubicle/daemon/paths"
+	"cubicle/app/program"
 	"cubicle/theme"
 )
 
 type options struct {
-	Root string `help:"Folder below which the system lives (default: the CUBICLE_ROOT variable, else /)." placeholder:"DIR" type:"path"`
-	Bus  string `help:"D-Bus address of the daemon's bus (default: the one below the root folder)." placeholder:"ADDRESS"`
+	program.Flags
+	Settings string `help:"Open the settings of this qube." placeholder:"QUBE"`
 }
 
 func main() {
 	var o options
-	kong.Parse(&o, kong.Name("qube-manager"), kong.Description("The Qube Manager: every qube, live."))
+	kong.Parse(&o, kong.Name("qube-manager"), kong.Description("The Qube Manager: every qube, live. A session has one; a second call brings its window forward."))
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "qube-manager:", err)
 		os.Exit(1)
 	}
 }
 
+// window is the Manager's window and what it was opened for.
+type window struct {
+	fyne.Window
+	prefs   fyne.Preferences
+	manager *manager.Manager
+}
+
 func run(o options) error {
-	if o.Root != "" {
-		if err := os.Setenv(paths.Env, o.Root); err != nil {
-			return fmt.Errorf("root folder %q: %w", o.Root, err)
-		}
-	}
-	address := o.Bus
-	if address == "" {
-		var err error
-		if address, err = dom0.Address(); err != nil {
-			return err
-		}
-	}
-	metadata, err := metadata()
+	address, err := o.Daemon()
 	if err != nil {
 		return err
 	}
-	// The daemon is asked while the window is being made.
+	metadata, err := program.Metadata()
+	if err != nil {
+		return err
+	}
+	// The daemon is asked while the window is being made, and so is the
+	// session whether it has one already.
 	client := dom0.Connect(address)
 	defer client.Close()
-
-	// Fyne makes its folder in the cache, but not the cache.
-	if cache, err := os.UserCacheDir(); err == nil {
-		if err := os.MkdirAll(cache, 0o700); err != nil {
-			return fmt.Errorf("cache folder: %w", err)
-		}
-	}
-	if err := firstStart(metadata.ID); err != nil {
+	w := &window{}
+	own := claim(metadata.ID, address, program.Wish{Settings: o.Settings}, func(wish program.Wish) {
+		fyne.Do(func() { w.serve(wish) })
+	})
+	if err := program.Folders(metadata.ID); err != nil {
 		return err
 	}
 	// Drawing the icon takes longer than drawing the list: that comes first.
@@ -69,73 +64,107 @@ func run(o options) error {
 	app.SetMetadata(metadata)
 	a := app.New()
 	a.Settings().SetTheme(theme.New())
-	w := a.NewWindow(metadata.Name)
-	a.Lifecycle().SetOnStarted(func() {
-		a.SetIcon(icon)
-		w.SetIcon(icon)
-	})
-	prefs := a.Preferences()
-	w.Resize(fyne.NewSize(
-		float32(prefs.FloatWithFallback("manager.width", 1040)),
-		float32(prefs.FloatWithFallback("manager.height", 600))))
-	w.SetPadded(false)
-	m := manager.New(client, manager.Options{Canvas: w.Canvas(), Preferences: prefs, Clipboard: a.Clipboard()})
-	defer m.Close()
-	w.SetContent(m.Content())
-	w.SetCloseIntercept(func() {
-		size := w.Canvas().Size()
-		prefs.SetFloat("manager.width", float64(size.Width))
-		prefs.SetFloat("manager.height", float64(size.Height))
-		w.Close()
-	})
-	w.ShowAndRun()
-	return nil
-}
-
-// firstStart makes the file of preferences where there is none: Fyne makes it
-// empty and then complains that it cannot be read.
-func firstStart(id string) error {
-	config, err := os.UserConfigDir()
-	if err != nil {
-		return nil // without a home nothing is remembered, as Fyne says itself
-	}
-	folder := filepath.Join(config, "fyne", id)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fmt.Errorf("folder of preferences: %w", err)
-	}
-	path := filepath.Join(folder, "preferences.json")
-	// A crash may have left it empty.
-	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+	w.prefs = a.Preferences()
+	fonts := make(chan struct{})
+	go func() {
+		defer close(fonts)
+		readFonts()
+	}()
+	w.Window = a.NewWindow(metadata.Name)
+	w.restore()
+	instance := <-own
+	if instance.told {
+		<-fonts
 		return nil
 	}
-	if err := os.WriteFile(path, []byte("{}\n"), 0o600); err != nil {
-		return fmt.Errorf("preferences: %w", err)
-	}
+	defer instance.Close()
+
+	w.SetContent(newLate(func() fyne.CanvasObject {
+		<-fonts
+		client.Hear(firstWord)
+		w.manager = manager.New(client, manager.Options{Canvas: w.Canvas(), Preferences: w.prefs, Clipboard: a.Clipboard()})
+		return w.manager.Content()
+	}))
+	w.Show() // paints, and so makes the content
+	a.Lifecycle().SetOnStarted(func() {
+		if o.Settings != "" {
+			w.serve(program.Wish{Settings: o.Settings})
+		}
+		time.AfterFunc(iconLater, func() {
+			fyne.Do(func() {
+				a.SetIcon(icon)
+				w.SetIcon(icon)
+			})
+		})
+	})
+	a.Run()
+	w.manager.Close()
 	return nil
 }
 
-// metadata is what FyneApp.toml says of the program.
-func metadata() (fyne.AppMetadata, error) {
-	var file struct {
-		Details struct {
-			Icon, Name, ID, Version string
-			Build                   int
+const (
+	// firstWord is how long the first picture waits for the daemon's answer.
+	firstWord = 150 * time.Millisecond
+	// iconLater leaves the time to draw the list.
+	iconLater = 300 * time.Millisecond
+)
+
+// readFonts has Fyne read the fonts of a window's texts. They are read once,
+// and nothing else is measured or drawn yet.
+func readFonts() {
+	for _, style := range []fyne.TextStyle{{}, {Bold: true}} {
+		fyne.MeasureText("Qubes", theme.New().Size("text"), style)
+	}
+}
+
+// claimed is what claim found out.
+type claimed struct {
+	*program.Instance
+	told bool // another one has been told what this one was started for
+}
+
+// claim makes this program the session's only one, where there is a session.
+func claim(id, daemon string, wish program.Wish, hear func(program.Wish)) <-chan claimed {
+	answer := make(chan claimed, 1)
+	session := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
+	if session == "" {
+		answer <- claimed{}
+		return answer
+	}
+	go func() {
+		own, told, err := program.Claim(session, id, daemon, wish, hear)
+		if err != nil {
+			slog.Warn("a second window may open", "error", err)
 		}
-		Migrations map[string]bool
+		answer <- claimed{own, told}
+	}()
+	return answer
+}
+
+// Keys of the preferences.
+const (
+	prefWidth  = "manager.width"
+	prefHeight = "manager.height"
+)
+
+// restore gives the window its size of last time.
+func (w *window) restore() {
+	w.SetPadded(false)
+	w.Resize(fyne.NewSize(
+		float32(w.prefs.FloatWithFallback(prefWidth, 1040)),
+		float32(w.prefs.FloatWithFallback(prefHeight, 600))))
+	w.SetCloseIntercept(func() {
+		size := w.Canvas().Size()
+		w.prefs.SetFloat(prefWidth, float64(size.Width))
+		w.prefs.SetFloat(prefHeight, float64(size.Height))
+		w.Close()
+	})
+}
+
+// serve does what this program or a later one was started for.
+func (w *window) serve(wish program.Wish) {
+	if wish.Settings != "" {
+		w.manager.OpenSettings(wish.Settings)
 	}
-	if err := toml.Unmarshal([]byte(cubicle.FyneApp), &file); err != nil {
-		return fyne.AppMetadata{}, fmt.Errorf("FyneApp.toml: %w", err)
-	}
-	icon, err := assets.Icon("qube-manager")
-	if err != nil {
-		return fyne.AppMetadata{}, fmt.Errorf("icon: %w", err)
-	}
-	return fyne.AppMetadata{
-		ID:         file.Details.ID,
-		Name:       file.Details.Name,
-		Version:    file.Details.Version,
-		Build:      file.Details.Build,
-		Icon:       fyne.NewStaticResource("qube-manager.svg", icon),
-		Migrations: file.Migrations,
-	}, nil
+	w.RequestFocus()
 }

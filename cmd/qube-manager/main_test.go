@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,14 +161,4 @@ func TestWindowOnAScreen(t *testing.T) {
 	d.until("the restarted daemon", func() bool {
 		return d.pixels(0xedd400) > 100 && d.pixels(0x73d216) == 0
 	})
-}
-
-func TestMetadataComesFromFyneApp(t *testing.T) {
-	m, err := metadata()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.ID != "org.cubicle.QubeManager" || m.Name != "Qube Manager" || m.Icon == nil || !m.Migrations["fyneDo"] {
-		t.Errorf("metadata: %s", fmt.Sprint(m))
-	}
 }

@@ -15,20 +15,17 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
-	"github.com/BurntSushi/toml"
 	"github.com/alecthomas/kong"
 	"github.com/godbus/dbus/v5"
 
-	"cubicle"
 	"cubicle/app/dom0"
-	"cubicle/daemon/paths"
+	"cubicle/app/program"
 	"cubicle/guid/dock"
 	"cubicle/theme"
 )
 
 type options struct {
-	Root    string `help:"Folder below which the system lives (default: the CUBICLE_ROOT variable, else /)." placeholder:"DIR" type:"path"`
-	Bus     string `help:"D-Bus address of the daemon's bus (default: the one below the root folder)." placeholder:"ADDRESS"`
+	program.Flags
 	Manager string `help:"Program that shows the Qube Manager (default: qube-manager beside this program)." placeholder:"PATH" type:"path"`
 }
 
@@ -44,17 +41,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
-	if o.Root != "" {
-		if err := os.Setenv(paths.Env, o.Root); err != nil {
-			return fmt.Errorf("root folder %q: %w", o.Root, err)
-		}
-	}
-	address := o.Bus
-	if address == "" {
-		var err error
-		if address, err = dom0.Address(); err != nil {
-			return err
-		}
+	address, err := o.Daemon()
+	if err != nil {
+		return err
 	}
 	session := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
 	if session == "" {
@@ -72,15 +61,13 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer screen.Close()
-	metadata, err := metadata()
+	metadata, err := program.Metadata()
 	if err != nil {
 		return err
 	}
-	// Fyne makes its folder in the cache, but not the cache.
-	if cache, err := os.UserCacheDir(); err == nil {
-		if err := os.MkdirAll(cache, 0o700); err != nil {
-			return fmt.Errorf("cache folder: %w", err)
-		}
+	metadata.ID, metadata.Name, metadata.Icon = "org.cubicle.QubesTray", "Qubes Tray", nil
+	if err := program.Folders(metadata.ID); err != nil {
+		return err
 	}
 	client := dom0.Connect(address)
 	defer client.Close()
@@ -112,19 +99,6 @@ func run(ctx context.Context, o options) error {
 	default:
 	}
 	return err
-}
-
-// metadata is what FyneApp.toml says of Cubicle's windows, under the tray's
-// own name.
-func metadata() (fyne.AppMetadata, error) {
-	var file struct {
-		Details    struct{ Version string }
-		Migrations map[string]bool
-	}
-	if err := toml.Unmarshal([]byte(cubicle.FyneApp), &file); err != nil {
-		return fyne.AppMetadata{}, fmt.Errorf("FyneApp.toml: %w", err)
-	}
-	return fyne.AppMetadata{ID: "org.cubicle.QubesTray", Name: "Qubes Tray", Version: file.Details.Version, Migrations: file.Migrations}, nil
 }
 
 // dial makes a connection of its own to the session's bus: every side of the
