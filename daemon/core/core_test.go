@@ -88,7 +88,7 @@ func TestLifeOfAQube(t *testing.T) {
 			names = append(names, e.Name)
 		}
 	}
-	want := "domain-pre-start domain-spawn domain-start domain-pre-paused domain-paused domain-pre-unpaused domain-unpaused " +
+	want := "domain-pre-start domain-pre-spawn domain-spawn domain-start domain-pre-paused domain-paused domain-pre-unpaused domain-unpaused " +
 		"domain-pre-shutdown domain-stopped domain-shutdown"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("events:\n%s\nwant\n%s", got, want)

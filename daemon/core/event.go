@@ -33,6 +33,7 @@ type Subscription struct {
 	core  *Core
 	mu    sync.Mutex
 	list  []Event
+	looks map[look]bool // events without a name that wait
 	over  bool
 	wake  chan struct{} // capacity 1
 	ended chan struct{} // capacity 1: the list holds the end of a job
@@ -75,7 +76,7 @@ func (s *Subscription) take() (list []Event, v *View, over bool) {
 	defer s.core.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list, s.list = s.list, nil
+	list, s.list, s.looks = s.list, nil, nil
 	select {
 	case <-s.ended:
 	default:
@@ -93,16 +94,43 @@ func (s *Subscription) Close() {
 
 func (s *Subscription) push(events []Event) {
 	s.mu.Lock()
-	if len(s.list)+len(events) > maxWaiting {
-		s.list, s.over = nil, true
-	} else {
-		s.list = append(s.list, events...)
+	for _, e := range events {
+		if s.over || s.merges(e) {
+			continue
+		}
+		if s.list = append(s.list, e); len(s.list) > maxWaiting {
+			s.list, s.looks, s.over = nil, nil, true
+		}
 	}
 	s.mu.Unlock()
 	tell(s.wake)
 	if slices.ContainsFunc(events, func(e Event) bool { return e.Ended }) {
 		tell(s.ended)
 	}
+}
+
+// look is what an event without a name says: that something looks different.
+type look struct {
+	qube  qube.UUID
+	job   uint64
+	ended bool
+}
+
+// merges reports whether an event says nothing that a waiting one does not.
+// The caller holds mu.
+func (s *Subscription) merges(e Event) bool {
+	if e.Name != "" {
+		return false
+	}
+	l := look{e.Qube, e.Job, e.Ended}
+	if s.looks[l] {
+		return true
+	}
+	if s.looks == nil {
+		s.looks = map[look]bool{}
+	}
+	s.looks[l] = true
+	return false
 }
 
 // tell says something to a channel of capacity 1, once.

@@ -262,6 +262,11 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 			c.log.Error("forget a machine that ended", "uuid", string(f.UUID), "error", err)
 		}
 	}
+	for _, f := range ended {
+		if q, ok := c.View().Lookup(f.UUID); ok && q.isThrowaway() {
+			c.throwAway(f.UUID)
+		}
+	}
 	if err := c.clearLinks(); err != nil {
 		c.log.Error("clear away links of qubes that ended", "error", err)
 	}
@@ -328,9 +333,13 @@ func (c *Core) reannounce(id qube.UUID, r *run) {
 		case <-ctx.Done():
 		}
 	}()
+	link := c.linkDir(r.facts.Domain)
+	if r.isForeign() {
+		link = ""
+	}
 	err = c.cfg.Router.Up(ctx, control.Qube{
 		Domain: r.facts.Domain, Name: string(q.Name()), UUID: string(id),
-		DefaultUser: q.Property("default_user"), LinkDir: c.linkDir(r.facts.Domain),
+		DefaultUser: q.Property("default_user"), LinkDir: link,
 	})
 	if err != nil && ctx.Err() == nil {
 		c.log.Error("open the link of a running qube again", "qube", string(q.Name()), "error", err)
@@ -373,7 +382,7 @@ func (c *Core) agentEvent(ev AgentEvent) {
 	switch {
 	case r == nil || starting: // the start itself waits for the hello
 	case ev.Ready:
-		c.swing(id, qube.Transient, qube.Running, "domain-start")
+		c.started(id)
 	default:
 		c.swing(id, qube.Running, qube.Transient, "")
 	}
@@ -400,7 +409,8 @@ func (c *Core) forget(ctx context.Context, id qube.UUID) error {
 	return errors.Join(errs...)
 }
 
-// Autostart starts the qubes that shall start with the system. The session
+// Autostart starts the qubes that shall start with the system, and removes
+// disposables that the last one left. The session
 // names one run of the system: a restart of the daemon within it does not
 // start them again.
 func (c *Core) Autostart(session string) error {
@@ -413,6 +423,13 @@ func (c *Core) Autostart(session string) error {
 		return fmt.Errorf("autostart: %w", err)
 	}
 	for _, q := range c.View().Qubes() {
+		if q.isThrowaway() && q.isDown() {
+			// What the last session left; it is never started again.
+			if _, err := c.Remove(q.UUID()); err != nil {
+				c.log.Error("remove a disposable", "qube", string(q.Name()), "error", err)
+			}
+			continue
+		}
 		if q.Property("autostart") != "True" || !q.isDown() {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,6 +66,19 @@ func newRun(f facts, e engine.Engine) *run {
 	return &run{facts: f, engine: e, ready: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{})}
 }
 
+// isReady reports whether the agent said hello once.
+func (r *run) isReady() bool {
+	select {
+	case <-r.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// isForeign reports whether the machine is somebody else's.
+func (r *run) isForeign() bool { return r.engine.Capabilities().Foreign }
+
 // isGone reports whether the machine has ended.
 func (r *run) isGone() bool {
 	select {
@@ -85,14 +99,21 @@ func (c *Core) Start(id qube.UUID) (uint64, error) {
 	if q.IsAdmin() {
 		return 0, Failf(NotHalted, "dom0 is always running")
 	}
+	if _, err := c.findMachine(id); err != nil {
+		return 0, err
+	}
 	return c.begin("start", q.Name(), "Starting "+string(q.Name()), func(ctx context.Context, p *progress) error {
 		return c.bring(ctx, id, p)
 	}), nil
 }
 
-// bring makes sure that the qube runs and its agent answers.
+// bring makes sure that the qube runs and its agent answers, and before it
+// the one that gives it network.
 func (c *Core) bring(ctx context.Context, id qube.UUID, p *progress) error {
 	for {
+		if err := c.bringNetVM(ctx, id, p); err != nil {
+			return err
+		}
 		wait, err := c.tryStart(ctx, id, p)
 		if err != nil || wait == nil {
 			return err
@@ -104,6 +125,39 @@ func (c *Core) bring(ctx context.Context, id qube.UUID, p *progress) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// bringNetVM makes sure that the netvm of a halted qube runs. No lock is held:
+// otherwise two starts might wait for each other.
+func (c *Core) bringNetVM(ctx context.Context, id qube.UUID, p *progress) error {
+	q, err := c.findMachine(id)
+	if err != nil || !q.isDown() || q.mayStart() != nil {
+		return err // what else is to be said, the start itself says
+	}
+	net, ok := q.Referent("netvm")
+	if !ok || !net.isDown() && net.State() != qube.Transient && net.State() != qube.Halting && net.State() != qube.Dying {
+		return nil
+	}
+	if err := c.bring(ctx, net.UUID(), p); err != nil {
+		return wrap(err, "start %s, which gives network to %s", net.Name(), q.Name())
+	}
+	return nil
+}
+
+// mayStart tells why a qube must not be started whatever is there.
+func (q Qube) mayStart() error {
+	if why, ok := q.Feature("prohibit-start"); ok && why != "" {
+		return Failf(VMError, "%s must not be started: %s", q.Name(), why)
+	}
+	if slices.Contains(q.e.rec.Tags, "backup-restore-in-progress") {
+		return Failf(VMError, "%s is being restored from a backup and must not be started", q.Name())
+	}
+	if name := q.Property("netvm"); name != "" {
+		if _, ok := q.v.Named(qube.Name(name)); !ok {
+			return Failf(VMError, "%s has the netvm %s, which is gone: choose another one", q.Name(), name)
+		}
+	}
+	return nil
 }
 
 // tryStart starts the qube. It returns a channel when the qube is just
@@ -135,6 +189,11 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 	default:
 		return nil, nil // it is up
 	}
+	if net, ok := q.Referent("netvm"); ok && net.isDown() && q.mayStart() == nil {
+		again := make(chan struct{}) // it was started for us, and ended meanwhile
+		close(again)
+		return again, nil
+	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -144,7 +203,11 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 	defer func() {
 		c.mu.Lock()
 		delete(c.starts, id)
+		r := c.runs[id]
 		c.mu.Unlock()
+		if r != nil && r.isReady() {
+			c.started(id) // a hello during a start that did not wait for it
+		}
 	}()
 	if err := c.startMachine(ctx, q, p); err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errKilled) {
@@ -156,9 +219,21 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 				t.emit(e, "domain-start-failed", Arg{"reason", err.Error()})
 			}
 		})
+		if q.isThrowaway() {
+			c.throwAway(id)
+		}
 		return nil, err
 	}
 	return nil, nil
+}
+
+// throwAway removes a disposable that has ended. The caller holds its lock.
+func (c *Core) throwAway(id qube.UUID) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := c.demolish(ctx, id); err != nil {
+		c.log.Error("remove a disposable", "qube", string(id), "error", err)
+	}
 }
 
 // startMachine does the start, or undoes all of it. The caller holds the
@@ -166,8 +241,8 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 	id, name := q.UUID(), q.Name()
 	say := func(f float64, what string) { p.report(f, fmt.Sprintf("Starting %s — %s", name, what)) }
-	if why, ok := q.Feature("prohibit-start"); ok && why != "" {
-		return Failf(VMError, "%s must not be started: %s", name, why)
+	if err := q.mayStart(); err != nil {
+		return err
 	}
 	if err := c.requiredDevices(q); err != nil {
 		return err
@@ -182,24 +257,29 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 	c.must(func(t *tx) {
 		e := t.edit(id)
 		e.state, e.ended, e.engine = qube.Transient, "", eng.Name()
-		t.emit(e, "domain-pre-start")
+		t.emit(e, "domain-pre-start", withGUID, Arg{"mem_required", "None"})
 	})
 	say(0.05, "preparing its volumes")
 	f := facts{UUID: id, Name: name, Engine: eng.Name(), Started: c.clock.Now()}
-	images, err := c.startVolumes(ctx, q, &f, undo)
-	if err != nil {
-		return err
+	foreign := eng.Capabilities().Foreign
+	var images map[string]storage.Attachment
+	if !foreign {
+		if images, err = c.startVolumes(ctx, q, &f, undo); err != nil {
+			return err
+		}
 	}
 
-	f.Domain, err = c.allocateDomain()
+	f.Domain, err = c.allocateDomain(q, foreign)
 	if err != nil {
 		return err
 	}
-	link, err := c.makeLink(f.Domain)
-	if err != nil {
-		return wrap(err, "start %s", name)
+	link := ""
+	if !foreign {
+		if link, err = c.makeLink(f.Domain); err != nil {
+			return wrap(err, "start %s", name)
+		}
+		undo.push("remove the link folder", func(context.Context) error { return os.RemoveAll(link) })
 	}
-	undo.push("remove the link folder", func(context.Context) error { return os.RemoveAll(link) })
 	if err := c.saveFacts(f); err != nil {
 		return wrap(err, "start %s", name)
 	}
@@ -219,7 +299,7 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 	})
 	// qrexecd opens the link while the machine is prepared.
 	linked := make(chan error, 1)
-	go func() { linked <- c.announce(ctx, q, f.Domain) }()
+	go func() { linked <- c.announce(ctx, q, f.Domain, link) }()
 	undo.push("take the link back", func(context.Context) error { c.cfg.Router.Down(f.Domain); return nil })
 
 	say(0.3, "preparing the machine")
@@ -237,6 +317,7 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 	if prepared != nil {
 		return wrap(prepared, "prepare %s", name)
 	}
+	c.must(func(t *tx) { t.emit(t.edit(id), "domain-pre-spawn", withGUID) })
 	say(0.5, "booting")
 	if err := eng.Start(ctx, string(id)); err != nil {
 		return wrap(err, "start %s", name)
@@ -256,18 +337,36 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 	c.must(func(t *tx) {
 		e := t.edit(id)
 		e.xid, e.started = int(f.Domain), f.Started
-		t.emit(e, "property-reset:xid", Arg{"name", "xid"})
-		t.emit(e, "property-reset:start_time", Arg{"name", "start_time"})
-		t.emit(e, "domain-spawn")
+		t.newRun(e)
+		t.emit(e, "domain-spawn", withGUID)
 	})
+	if foreign {
+		undo.disarm()
+		return nil // whose agents come when they come
+	}
 	say(0.6, "waiting for its agent")
 	if err := c.awaitHello(ctx, q, r); err != nil {
 		return err
 	}
 	undo.disarm()
-	c.setState(id, qube.Running, "domain-start")
+	c.started(id)
 	c.measureFamily(id)
 	return nil
+}
+
+// withGUID tells in the events of a start that the qube's windows are wanted.
+var withGUID = Arg{"start_guid", "True"}
+
+// started tells that a qube's agent has said hello.
+func (c *Core) started(id qube.UUID) {
+	c.swing(id, qube.Transient, qube.Running, "domain-start", withGUID)
+}
+
+// newRun tells of the properties that belong to a run.
+func (t *tx) newRun(e *entry) {
+	for _, name := range []string{"xid", "start_time"} {
+		t.emit(e, "property-reset:"+name, Arg{"name", name})
+	}
 }
 
 // engineOf is the engine that shall run the qube.
@@ -317,13 +416,20 @@ func (c *Core) startVolumes(ctx context.Context, q Qube, f *facts, undo *undo) (
 	return images, failed
 }
 
-// allocateDomain returns an id that no running qube has, not soon used again.
-func (c *Core) allocateDomain() (vchan.Domain, error) {
+// allocateDomain returns an id that no running qube has, not soon used again;
+// for a foreign machine the one that it was given, if it was.
+func (c *Core) allocateDomain(q Qube, foreign bool) (vchan.Domain, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	used := map[vchan.Domain]bool{}
 	for _, r := range c.runs {
 		used[r.facts.Domain] = true
+	}
+	if d := vchan.Domain(q.Number("external_domain")); foreign && d != 0 {
+		if used[d] {
+			return 0, Failf(InUse, "the domain id %d of %s is that of another running qube", d, q.Name())
+		}
+		return d, nil
 	}
 	for range lastDomain - vchan.FirstDomain + 1 {
 		if c.lastDom++; c.lastDom < vchan.FirstDomain || c.lastDom > lastDomain {
@@ -358,12 +464,12 @@ func (c *Core) makeLink(d vchan.Domain) (string, error) {
 	return dir, nil
 }
 
-func (c *Core) announce(ctx context.Context, q Qube, d vchan.Domain) error {
+func (c *Core) announce(ctx context.Context, q Qube, d vchan.Domain, link string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, routerTime, errors.New("qrexecd does not answer"))
 	defer cancel()
 	err := c.cfg.Router.Up(ctx, control.Qube{
 		Domain: d, Name: string(q.Name()), UUID: string(q.UUID()),
-		DefaultUser: q.Property("default_user"), LinkDir: c.linkDir(d),
+		DefaultUser: q.Property("default_user"), LinkDir: link,
 	})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -394,6 +500,9 @@ func (c *Core) awaitAgent(ctx context.Context, q Qube) error {
 	c.mu.Unlock()
 	if r == nil {
 		return Failf(VMError, "%s is in transition", q.Name())
+	}
+	if r.isForeign() {
+		return nil
 	}
 	return c.awaitHello(ctx, q, r)
 }

@@ -60,14 +60,14 @@ func (c *Core) machineEvent(e engine.Engine, ev engine.Event) {
 }
 
 // swing changes the state if it is the one expected.
-func (c *Core) swing(id qube.UUID, from, to qube.State, event string) {
+func (c *Core) swing(id qube.UUID, from, to qube.State, event string, args ...Arg) {
 	c.must(func(t *tx) {
 		if old, ok := t.v.qubes[id]; !ok || old.state != from {
 			return
 		}
 		e := t.edit(id)
 		e.state = to
-		t.emit(e, event)
+		t.emit(e, event, args...)
 	})
 }
 
@@ -109,9 +109,11 @@ func (c *Core) ended(id qube.UUID, r *run) {
 		}
 		t.emit(e, "domain-stopped")
 		t.emit(e, "domain-shutdown")
-		t.emit(e, "property-reset:xid", Arg{"name", "xid"})
-		t.emit(e, "property-reset:start_time", Arg{"name", "start_time"})
+		t.newRun(e)
 	})
+	if q, err := c.find(id); err == nil && q.isThrowaway() {
+		c.throwAway(id)
+	}
 	close(r.done)
 	c.measureFamily(id)
 }
@@ -191,13 +193,11 @@ func (c *Core) Shutdown(ctx context.Context, id qube.UUID, force bool) (uint64, 
 		return c.Kill(id) // there is no agent yet that could end it
 	}
 	if !force {
-		for _, o := range c.View().Qubes() {
-			if !o.isDown() && o.Property("netvm") == string(q.Name()) {
-				return 0, Failf(InUse, "%s gives network to %s, which runs", q.Name(), o.Name())
-			}
+		if err := q.isNeeded(); err != nil {
+			return 0, err
 		}
 	}
-	r, err := c.requestShutdown(ctx, q)
+	r, err := c.requestShutdown(ctx, q, force)
 	if err != nil {
 		c.must(func(t *tx) {
 			if e := t.edit(id); e != nil {
@@ -221,7 +221,30 @@ func (c *Core) Shutdown(ctx context.Context, id qube.UUID, force bool) (uint64, 
 	}), nil
 }
 
-func (c *Core) requestShutdown(ctx context.Context, q Qube) (*run, error) {
+// isNeeded tells which running qube needs this one (spec/admin-api.md §8.2).
+// Those that wait for their use do not count.
+func (q Qube) isNeeded() error {
+	for _, o := range q.v.Qubes() {
+		if o.isDown() || o.UUID() == q.UUID() || o.Property("is_preload") == "True" {
+			continue
+		}
+		for _, need := range []struct {
+			property, text string
+			kind           Kind
+		}{
+			{"netvm", "%s gives network to %s, which runs", InUse},
+			{"audiovm", "%s plays the sound of %s, which runs", VMError},
+			{"guivm", "%s shows the windows of %s, which runs", VMError},
+		} {
+			if o.Property(need.property) == string(q.Name()) {
+				return Failf(need.kind, need.text, q.Name(), o.Name())
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Core) requestShutdown(ctx context.Context, q Qube, force bool) (*run, error) {
 	unlock, err := c.lock(ctx, q.UUID())
 	if err != nil {
 		return nil, err
@@ -233,7 +256,7 @@ func (c *Core) requestShutdown(ctx context.Context, q Qube) (*run, error) {
 	}
 	c.must(func(t *tx) {
 		e := t.edit(q.UUID())
-		t.emit(e, "domain-pre-shutdown", Arg{"force", "False"})
+		t.emit(e, "domain-pre-shutdown", Arg{"force", truth(force)})
 		e.state = qube.Halting
 	})
 	if err := r.engine.Shutdown(ctx, string(q.UUID())); err != nil && !errors.Is(err, engine.ErrNotRunning) {
@@ -350,15 +373,23 @@ func (c *Core) freeze(kind, text string, id qube.UUID, check func(Qube) error,
 	}), nil
 }
 
-// StopAll shuts all running qubes down, and kills those that are still there
-// when patience is over.
+// truth is a truth value as events tell it.
+func truth(b bool) string {
+	if b {
+		return "True"
+	}
+	return "False"
+}
+
+// StopAll shuts all running qubes down, those that give network to others
+// after these, and kills those that are still there when patience is over.
 func (c *Core) StopAll(ctx context.Context, patience time.Duration) error {
 	ask, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	wait := func(ctx context.Context, act func(qube.UUID) (uint64, error)) {
+	stop := func(ctx context.Context, which func(Qube) bool, act func(qube.UUID) (uint64, error)) (some bool) {
 		var jobs []uint64
 		for _, q := range c.View().Qubes() {
-			if !q.isDown() {
+			if !q.isDown() && which(q) {
 				if id, err := act(q.UUID()); err == nil {
 					jobs = append(jobs, id)
 				}
@@ -369,13 +400,28 @@ func (c *Core) StopAll(ctx context.Context, patience time.Duration) error {
 				c.log.Warn("stop all qubes", "error", err)
 			}
 		}
+		return len(jobs) > 0
 	}
-	wait(ask, func(id qube.UUID) (uint64, error) { return c.Shutdown(ask, id, true) })
-	wait(ctx, c.Kill)
+	asked := map[qube.UUID]bool{}
+	last := func(q Qube) bool { return !asked[q.UUID()] && !q.givesNetwork(asked) }
+	for stop(ask, last, func(id qube.UUID) (uint64, error) { asked[id] = true; return c.Shutdown(ask, id, true) }) {
+	}
+	stop(ctx, func(Qube) bool { return true }, c.Kill)
 	for _, q := range c.View().Qubes() {
 		if !q.isDown() {
 			return Failf(VMError, "%s could not be stopped", q.Name())
 		}
 	}
 	return nil
+}
+
+// givesNetwork reports whether a running qube that is not among the given ones
+// uses this one's network.
+func (q Qube) givesNetwork(but map[qube.UUID]bool) bool {
+	for _, o := range q.v.Qubes() {
+		if !o.isDown() && !but[o.UUID()] && o.Property("netvm") == string(q.Name()) {
+			return true
+		}
+	}
+	return false
 }

@@ -66,6 +66,10 @@ type Capabilities struct {
 	// from; empty for the strongest.
 	Weakness string
 	Lacks    []Lack
+	// Foreign: the machine is somebody else's, and so are its disks. It has
+	// no volumes and no link; its agents are met on upstream's sockets
+	// (paths.Root.Vchan), when they come.
+	Foreign bool
 }
 
 // MachineState is an engine's view of a machine.
