@@ -28,8 +28,11 @@ func DesktopCalls() []Call {
 		{"org.freedesktop.DBus.ObjectManager", "GetManagedObjects"},
 		{"org.freedesktop.DBus.Peer", "Ping GetMachineId"},
 		{"org.freedesktop.DBus.Properties", "Get GetAll"},
-		{"org.cubicle.Qubes1.Manager", "CheckProperty CreateQube CreateTemplate DraftProperties"},
-		{"org.cubicle.Qubes1.Qube", "Start Shutdown Kill Pause Unpause Remove Clone StartApp Run SetProperty ResetProperty Volumes Apps Console Messages Notes SetNotes Properties Resize Revert"},
+		{"org.cubicle.Qubes1.Manager", "AddPool CheckProperty CreateDisposable CreateLabel CreateQube CreateTemplate DraftProperties Properties RemoveLabel RemovePool " +
+			"ResetProperty SetPoolRevisions SetProperty"},
+		{"org.cubicle.Qubes1.Qube", "AddTag Apps AssignDevice Clone Console Devices Features Firewall Kill Messages Notes Pause Properties Remove RemoveFeature RemoveTag " +
+			"ResetProperty Resize Revert Run SetDeviceMode SetFeature SetFirewall SetNotes SetProperty Shutdown Start StartApp Tags UnassignDevice Unpause Volumes"},
+		{"org.cubicle.Qubes1.Pool", "Usage Volumes"},
 		{"org.cubicle.Qubes1.Job", "Cancel"},
 	} {
 		for _, member := range strings.Fields(i.members) {

@@ -114,7 +114,7 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 	defer sub.Close()
 	v := s.core.View()
 	ses.mu.Lock()
-	ses.mirror, ses.manager = everything(v), renderManager(v)
+	ses.mirror, ses.manager = s.everything(v), renderManager(v)
 	ses.mu.Unlock()
 
 	reply, err := conn.RequestName(client.BusName, dbus.NameFlagDoNotQueue)
@@ -149,8 +149,14 @@ func (s *Server) serve(ctx context.Context, ready func()) error {
 // the mirror: qubes first, so that whoever hears that a job is done has heard
 // what it did.
 func (s *session) tell(batch []core.Event, v *core.View) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	qubes, jobs := map[dbus.ObjectPath]bool{}, map[dbus.ObjectPath]bool{}
+	others := map[dbus.ObjectPath]bool{} // labels and pools
 	for _, e := range batch {
+		if e.Qube == "" && e.Job == 0 && len(others) == 0 {
+			others = s.whereLabelsAndPoolsAre(v)
+		}
 		if e.Qube != "" {
 			qubes[client.QubePath(string(e.Qube))] = true
 		}
@@ -158,9 +164,7 @@ func (s *session) tell(batch []core.Event, v *core.View) error {
 			jobs[client.JobPath(e.Job)] = true
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, paths := range []map[dbus.ObjectPath]bool{qubes, jobs} {
+	for _, paths := range []map[dbus.ObjectPath]bool{others, qubes, jobs} {
 		for path := range paths {
 			if err := s.tellObject(v, path); err != nil {
 				return err
@@ -196,9 +200,23 @@ func (s *session) event(e core.Event) error {
 	return s.conn.Emit(path, iface+".Event", e.Name, args)
 }
 
+// whereLabelsAndPoolsAre are the paths of those that there are and were.
+func (s *session) whereLabelsAndPoolsAre(v *core.View) map[dbus.ObjectPath]bool {
+	paths := map[dbus.ObjectPath]bool{}
+	for path := range s.labelsAndPools(v) {
+		paths[path] = true
+	}
+	for path, o := range s.mirror {
+		if o.spec == &labelSpec || o.spec == &poolSpec {
+			paths[path] = true
+		}
+	}
+	return paths
+}
+
 func (s *session) tellObject(v *core.View, path dbus.ObjectPath) error {
 	old, had := s.mirror[path]
-	now, has := lookup(v, path)
+	now, has := s.lookup(v, path)
 	switch {
 	case has && !had:
 		s.mirror[path] = now

@@ -3,6 +3,7 @@ package bus
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"log/slog"
 	"os"
@@ -279,6 +280,7 @@ func TestIntrospectionIsAsCommitted(t *testing.T) {
 		"manager": {introspectableSpec, propertiesSpec, managerSpec, objectManagerSpec},
 		"qube":    {introspectableSpec, propertiesSpec, qubeSpec},
 		"label":   {introspectableSpec, propertiesSpec, labelSpec},
+		"pool":    {introspectableSpec, propertiesSpec, poolSpec},
 		"job":     {introspectableSpec, propertiesSpec, jobSpec},
 	} {
 		golden := filepath.Join("testdata", name+".xml")
@@ -307,7 +309,8 @@ func TestPropertiesHaveTheTypesThatAreDescribed(t *testing.T) {
 		props properties
 	}{
 		{managerSpec, renderManager(s.View())}, {qubeSpec, renderQube(s.View(), q)},
-		{labelSpec, renderLabel(qube.Labels[0])}, {jobSpec, renderJob(core.Job{})},
+		{labelSpec, renderLabel(qube.Labels[0])},
+		{poolSpec, renderPool(core.PoolState{Err: errors.New("gone")})}, {jobSpec, renderJob(core.Job{})},
 	} {
 		if len(o.props) != len(o.spec.properties) {
 			t.Errorf("%s has %d properties and describes %d", o.spec.name, len(o.props), len(o.spec.properties))

@@ -36,10 +36,10 @@ type target struct {
 // LookupObject implements dbus.Handler.
 func (s *session) LookupObject(p dbus.ObjectPath) (dbus.ServerObject, bool) {
 	v := s.core.View()
-	if obj, ok := lookup(v, p); ok {
+	if obj, ok := s.lookup(v, p); ok {
 		return target{s, p, obj}, true
 	}
-	for _, n := range nodes(v) {
+	for _, n := range s.nodes(v) {
 		if n == p || strings.HasPrefix(string(n), below(p)) {
 			return target{s, p, object{}}, true
 		}
@@ -48,9 +48,9 @@ func (s *session) LookupObject(p dbus.ObjectPath) (dbus.ServerObject, bool) {
 }
 
 // nodes are all paths of objects, and of the folders that they are in.
-func nodes(v *core.View) []dbus.ObjectPath {
-	return append(slices.Collect(maps.Keys(everything(v))),
-		client.RootPath+"/job", client.RootPath+"/label", client.RootPath+"/qube")
+func (s *session) nodes(v *core.View) []dbus.ObjectPath {
+	return append(slices.Collect(maps.Keys(s.everything(v))),
+		client.RootPath+"/job", client.RootPath+"/label", client.RootPath+"/pool", client.RootPath+"/qube")
 }
 
 func below(p dbus.ObjectPath) string { return strings.TrimSuffix(string(p), "/") + "/" }
@@ -58,7 +58,7 @@ func below(p dbus.ObjectPath) string { return strings.TrimSuffix(string(p), "/")
 // children are the names of the nodes right below a path.
 func (s *session) children(p dbus.ObjectPath) []string {
 	names := map[string]bool{}
-	for _, n := range nodes(s.core.View()) {
+	for _, n := range s.nodes(s.core.View()) {
 		if rest, ok := strings.CutPrefix(string(n), below(p)); ok {
 			name, _, _ := strings.Cut(rest, "/")
 			names[name] = true
@@ -161,6 +161,8 @@ func (m *member) do(args []any) ([]any, error) {
 		return m.manager(args)
 	case qubeSpec.name:
 		return m.qube(args)
+	case poolSpec.name:
+		return m.pool()
 	case jobSpec.name:
 		return nil, m.cancel()
 	}
@@ -206,21 +208,58 @@ func jobResult(id uint64, err error) ([]any, error) {
 }
 
 func (m *member) manager(args []any) ([]any, error) {
+	c := m.s.core
 	switch m.spec.name {
-	case "Properties":
-		return rowsResult(m.s.core.SystemProperties(), nil)
-	case "SetProperty":
-		return nil, m.s.core.SetSystemProperty(args[0].(string), args[1].(string))
-	case "ResetProperty":
-		return nil, m.s.core.ResetSystemProperty(args[0].(string))
-	case "CreateTemplate":
-		return jobResult(m.s.core.CreateTemplate(args[0].(string), args[1].(string)))
-	case "DraftProperties":
-		return rowsResult(m.s.core.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
+	case "AddPool":
+		return nil, c.AddPool(m.s.ctx, core.NewPool{Name: args[0].(string), Driver: args[1].(string), Options: args[2].(map[string]string)})
 	case "CheckProperty":
-		value, err := m.s.core.CheckProperty(core.Draft{Class: args[0].(string), Template: args[1].(string)}, args[2].(string), args[3].(string))
+		value, err := c.CheckProperty(core.Draft{Class: args[0].(string), Template: args[1].(string)}, args[2].(string), args[3].(string))
 		return []any{value}, err
+	case "CreateDisposable":
+		return m.createDisposable(args[0].(string))
+	case "CreateLabel":
+		return nil, c.CreateLabel(args[0].(string), fmt.Sprintf("0x%06x", args[1].(uint32)))
+	case "CreateQube":
+		return m.createQube(args)
+	case "CreateTemplate":
+		return jobResult(c.CreateTemplate(args[0].(string), args[1].(string)))
+	case "DraftProperties":
+		return rowsResult(c.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
+	case "Properties":
+		return rowsResult(c.SystemProperties(), nil)
+	case "RemoveLabel":
+		return nil, c.RemoveLabel(args[0].(string))
+	case "RemovePool":
+		return nil, c.RemovePool(args[0].(string))
+	case "ResetProperty":
+		return nil, c.ResetSystemProperty(args[0].(string))
+	case "SetPoolRevisions":
+		return nil, c.SetPoolRevisions(args[0].(string), int(args[1].(int32)))
+	case "SetProperty":
+		return nil, c.SetSystemProperty(args[0].(string), args[1].(string))
 	}
+	return nil, fmt.Errorf("unknown method %s", m.spec.name)
+}
+
+// createDisposable makes a disposable of the template of that name; an empty
+// one is dom0's own choice.
+func (m *member) createDisposable(template string) ([]any, error) {
+	var id qube.UUID
+	if template != "" {
+		q, ok := m.s.core.View().Named(qube.Name(template))
+		if !ok {
+			return nil, core.Failf(core.NotFound, "there is no qube named %q", template)
+		}
+		id = q.UUID()
+	}
+	d, err := m.s.core.CreateDisposable(id, qube.Dom0)
+	if err != nil {
+		return nil, err
+	}
+	return []any{client.QubePath(string(d.UUID)), client.JobPath(d.Job)}, nil
+}
+
+func (m *member) createQube(args []any) ([]any, error) {
 	n := core.NewQube{Name: args[0].(string), Class: args[1].(string), Label: args[2].(string), Creator: qube.Dom0, Properties: map[string]string{}, Sizes: map[string]int64{}}
 	for name, v := range args[3].(map[string]dbus.Variant) {
 		if volume, ok := strings.CutPrefix(name, client.SizeOf); ok {
@@ -305,6 +344,20 @@ func (m *member) volumes(id qube.UUID) ([]any, error) {
 		}))
 	}
 	return []any{list}, nil
+}
+
+func (m *member) pool() ([]any, error) {
+	name := m.obj.props["Name"].(string)
+	if m.spec.name == "Volumes" {
+		ids, err := m.s.core.PoolVolumes(name)
+		list := []string{}
+		for _, id := range ids {
+			list = append(list, string(id))
+		}
+		return []any{list}, err
+	}
+	info, err := m.s.core.PoolInfo(m.s.ctx, name)
+	return []any{uint64(info.Size), uint64(info.Used)}, err
 }
 
 func (m *member) cancel() error {

@@ -16,7 +16,7 @@ import (
 // What the bus's configuration lets the desktop user call is what is served.
 func TestTheBusConfigurationNamesTheSurface(t *testing.T) {
 	allowed := dbus.DesktopCalls()
-	for _, i := range []interfaceSpec{managerSpec, qubeSpec, jobSpec} {
+	for _, i := range []interfaceSpec{managerSpec, qubeSpec, poolSpec, jobSpec} {
 		for _, m := range i.methods {
 			if !slices.Contains(allowed, dbus.Call{Interface: i.name, Member: m.name}) {
 				t.Errorf("the bus does not let the desktop user call %s.%s", i.name, m.name)
@@ -24,7 +24,7 @@ func TestTheBusConfigurationNamesTheSurface(t *testing.T) {
 		}
 	}
 	for _, c := range allowed {
-		for _, i := range []interfaceSpec{managerSpec, qubeSpec, jobSpec} {
+		for _, i := range []interfaceSpec{managerSpec, qubeSpec, poolSpec, jobSpec} {
 			if _, served := i.method(c.Member); i.name == c.Interface && !served {
 				t.Errorf("the bus allows %s.%s, which does not exist", c.Interface, c.Member)
 			}
@@ -73,7 +73,7 @@ func TestTheInsideOfAQube(t *testing.T) {
 	if err := c.Resize(ctx, id, "private", 128<<20); err != nil {
 		t.Error(err)
 	}
-	if err := c.Revert(ctx, id, "private", "nosuch"); err == nil || client.ErrorName(err) != "StoragePoolException" {
+	if err := c.Revert(ctx, id, "private", "nosuch"); err == nil || client.ErrorName(err) != "QubesVolumeRevisionNotFoundError" {
 		t.Errorf("revert to nothing: %v", err)
 	}
 	if err := c.SetNotes(ctx, id, "mind the gap\n"); err != nil {

@@ -57,6 +57,14 @@ func renderLabel(l qube.Label) properties {
 	return properties{"Name": l.Name, "Color": l.Color, "Index": uint32(l.Index)}
 }
 
+func renderPool(p core.PoolState) properties {
+	trouble := ""
+	if p.Err != nil {
+		trouble = p.Err.Error()
+	}
+	return properties{"Name": p.Name, "Driver": p.Driver, "Revisions": int32(p.Revisions), "Error": trouble}
+}
+
 func renderJob(j core.Job) properties {
 	return properties{
 		"Kind": j.Kind, "Qube": string(j.Qube), "Text": j.Text, "Progress": j.Progress, "State": string(j.State),
@@ -65,7 +73,7 @@ func renderJob(j core.Job) properties {
 }
 
 // lookup renders the object at a path as it is now.
-func lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
+func (s *Server) lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
 	rest, ok := strings.CutPrefix(string(path), string(client.RootPath))
 	if !ok {
 		return object{}, false
@@ -85,12 +93,9 @@ func lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
 			return object{}, false
 		}
 		return object{&qubeSpec, renderQube(v, q)}, true
-	case "label":
-		for _, l := range qube.Labels {
-			if client.LabelPath(l.Name) == path {
-				return object{&labelSpec, renderLabel(l)}, true
-			}
-		}
+	case "label", "pool":
+		obj, ok := s.labelsAndPools(v)[path]
+		return obj, ok
 	case "job":
 		id, err := strconv.ParseUint(name, 10, 64)
 		if err != nil || client.JobPath(id) != path {
@@ -105,15 +110,24 @@ func lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
 	return object{}, false
 }
 
-// everything renders all objects but the manager.
-func everything(v *core.View) map[dbus.ObjectPath]object {
+// labelsAndPools are few and change rarely.
+func (s *Server) labelsAndPools(v *core.View) map[dbus.ObjectPath]object {
 	all := map[dbus.ObjectPath]object{}
+	for _, l := range v.Labels() {
+		all[client.LabelPath(l.Name)] = object{&labelSpec, renderLabel(l)}
+	}
+	for _, p := range s.core.PoolStates() {
+		all[client.PoolPath(p.Name)] = object{&poolSpec, renderPool(p)}
+	}
+	return all
+}
+
+// everything renders all objects but the manager.
+func (s *Server) everything(v *core.View) map[dbus.ObjectPath]object {
+	all := s.labelsAndPools(v)
 	admin, _ := v.Lookup(qube.Dom0UUID)
 	for _, q := range append(v.Qubes(), admin) {
 		all[client.QubePath(string(q.UUID()))] = object{&qubeSpec, renderQube(v, q)}
-	}
-	for _, l := range qube.Labels {
-		all[client.LabelPath(l.Name)] = object{&labelSpec, renderLabel(l)}
 	}
 	for id, j := range v.Jobs() {
 		all[client.JobPath(id)] = object{&jobSpec, renderJob(j)}

@@ -83,6 +83,109 @@ func TestSettingsOfAQube(t *testing.T) {
 	}
 }
 
+func TestFirewallAndDevicesOfAQube(t *testing.T) {
+	s, address := coretest.NewSystem(t), daemon(t)
+	serve(t, s.Core, address, os.Getuid())
+	conn := raw(t, address)
+	q, _ := s.View().Named("debian-12")
+	call := func(method string, args ...any) *dbus.Call {
+		return conn.Object(client.BusName, client.QubePath(string(q.UUID()))).Call(client.QubeInterface+"."+method, 0, args...)
+	}
+	rules := []string{"action=accept dst4=192.0.2.1/32 proto=tcp dstports=443-443", "action=drop"}
+	if err := call("SetFirewall", rules).Err; err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := call("Firewall").Store(&got); err != nil || !slices.Equal(got, rules) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := call("SetFirewall", []string{"action=drop", "action=perhaps"}).Err; err == nil {
+		t.Error("a wrong rule is accepted")
+	}
+	if err := call("Firewall").Store(&got); err != nil || !slices.Equal(got, rules) {
+		t.Errorf("after a wrong one: %q, %v", got, err)
+	}
+
+	if err := call("AssignDevice", "block", "dom0+sda+_", "ask-to-attach", map[string]string{"read-only": "yes"}).Err; err != nil {
+		t.Fatal(err)
+	}
+	if err := call("SetDeviceMode", "block", "dom0+sda+_", "auto-attach").Err; err != nil {
+		t.Error(err)
+	}
+	var list []assignment
+	if err := call("Devices").Store(&list); err != nil || len(list) != 1 || list[0].Device != "dom0+sda+_" || list[0].Mode != "auto-attach" || list[0].Options["read-only"] != "yes" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := call("UnassignDevice", "block", "dom0+sda+_").Err; err != nil {
+		t.Error(err)
+	}
+	err := call("UnassignDevice", "block", "dom0+sda+_").Err
+	if e, ok := errors.AsType[dbus.Error](err); !ok || e.Name != client.ErrorPrefix+"DeviceNotAssigned" {
+		t.Errorf("%v", err)
+	}
+	for _, wrong := range [][]any{{"block", "dom0", "auto-attach"}, {"wheel", "dom0+sda+_", "auto-attach"}, {"block", "dom0+sda+_", "sometimes"}, {"block", "nobody+sda+_", "auto-attach"}} {
+		if err := call("AssignDevice", append(wrong, map[string]string{})...).Err; err == nil {
+			t.Errorf("%v is accepted", wrong)
+		}
+	}
+}
+
+// Labels and pools are objects that come and go.
+func TestLabelsAndPoolsComeAndGo(t *testing.T) {
+	s, address := coretest.NewSystem(t), daemon(t)
+	serve(t, s.Core, address, os.Getuid())
+	conn := raw(t, address)
+	signals := make(chan *dbus.Signal, 100)
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface("org.freedesktop.DBus.ObjectManager")); err != nil {
+		t.Fatal(err)
+	}
+	call := func(method string, args ...any) *dbus.Call {
+		return conn.Object(client.BusName, client.RootPath).Call(client.ManagerInterface+"."+method, 0, args...)
+	}
+	await := func(signal string, path dbus.ObjectPath) {
+		t.Helper()
+		limit := time.After(90 * time.Second)
+		for {
+			select {
+			case s := <-signals:
+				if s.Name == "org.freedesktop.DBus.ObjectManager."+signal && s.Body[0] == path {
+					return
+				}
+			case <-limit:
+				t.Fatalf("no %s of %s", signal, path)
+			}
+		}
+	}
+	if err := call("CreateLabel", "pink", uint32(0xff88aa)).Err; err != nil {
+		t.Fatal(err)
+	}
+	await("InterfacesAdded", client.LabelPath("pink"))
+	if v, err := conn.Object(client.BusName, client.LabelPath("pink")).GetProperty(client.LabelInterface + ".Color"); err != nil || v.Value() != uint32(0xff88aa) {
+		t.Errorf("%v, %v", v, err)
+	}
+	if err := call("RemoveLabel", "pink").Err; err != nil {
+		t.Fatal(err)
+	}
+	await("InterfacesRemoved", client.LabelPath("pink"))
+	if err := call("RemoveLabel", "red").Err; err == nil {
+		t.Error("a built-in label is removed")
+	}
+
+	pool := s.Core.PoolNames()[0]
+	var size, used uint64
+	if err := conn.Object(client.BusName, client.PoolPath(pool)).Call(client.PoolInterface+".Usage", 0).Store(&size, &used); err != nil || size == 0 {
+		t.Errorf("%d, %d, %v", size, used, err)
+	}
+	var volumes []string
+	if err := conn.Object(client.BusName, client.PoolPath(pool)).Call(client.PoolInterface+".Volumes", 0).Store(&volumes); err != nil || len(volumes) == 0 {
+		t.Errorf("%v, %v", volumes, err)
+	}
+	if err := call("RemovePool", pool).Err; err == nil {
+		t.Error("the system's pool is removed")
+	}
+}
+
 func TestSettingsOfTheSystem(t *testing.T) {
 	s, address := coretest.NewSystem(t), daemon(t)
 	serve(t, s.Core, address, os.Getuid())

@@ -55,12 +55,18 @@ var (
 	managerSpec = interfaceSpec{
 		name: client.ManagerInterface,
 		methods: []methodSpec{
+			{"AddPool", []param{{"name", "s"}, {"driver", "s"}, {"options", "a{ss}"}}, nil, owner},
 			{"CheckProperty", []param{{"class", "s"}, {"template", "s"}, {"name", "s"}, {"value", "s"}}, []param{{"value", "s"}}, owner},
+			{"CreateDisposable", []param{{"template", "s"}}, []param{{"qube", "o"}, {"job", "o"}}, owner},
+			{"CreateLabel", []param{{"name", "s"}, {"color", "u"}}, nil, owner},
 			{"CreateQube", []param{{"name", "s"}, {"class", "s"}, {"label", "s"}, {"properties", "a{sv}"}}, jobOut, owner},
 			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
 			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
 			{"Properties", nil, rowsOut, owner},
+			{"RemoveLabel", []param{{"name", "s"}}, nil, owner},
+			{"RemovePool", []param{{"name", "s"}}, nil, owner},
 			{"ResetProperty", []param{{"name", "s"}}, nil, owner},
+			{"SetPoolRevisions", []param{{"name", "s"}, {"revisions", "i"}}, nil, owner},
 			{"SetProperty", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
 		},
 		properties: []propertySpec{{"DefaultEngine", "s"}, {"DefaultTemplate", "s"}, {"Engines", "a(sss)"}},
@@ -71,9 +77,12 @@ var (
 		methods: []methodSpec{
 			{"AddTag", []param{{"tag", "s"}}, nil, owner},
 			{"Apps", nil, []param{{"apps", "a(sss)"}}, owner},
+			{"AssignDevice", []param{{"class", "s"}, {"device", "s"}, {"mode", "s"}, {"options", "a{ss}"}}, nil, owner},
 			{"Clone", []param{{"name", "s"}}, jobOut, owner},
 			{"Console", []param{{"lines", "u"}}, []param{{"text", "ay"}}, owner},
+			{"Devices", nil, []param{{"assignments", "a(sssa{ss})"}}, owner},
 			{"Features", nil, []param{{"features", "a{ss}"}}, owner},
+			{"Firewall", nil, []param{{"rules", "as"}}, owner},
 			{"Kill", nil, jobOut, owner},
 			{"Messages", []param{{"lines", "u"}}, []param{{"messages", "as"}}, owner},
 			{"Notes", nil, []param{{"text", "s"}}, owner},
@@ -86,13 +95,16 @@ var (
 			{"Resize", []param{{"volume", "s"}, {"bytes", "t"}}, nil, owner},
 			{"Revert", []param{{"volume", "s"}, {"revision", "s"}}, nil, owner},
 			{"Run", []param{{"command", "s"}, {"user", "s"}, {"wait_for_session", "b"}}, jobOut, owner},
+			{"SetDeviceMode", []param{{"class", "s"}, {"device", "s"}, {"mode", "s"}}, nil, owner},
 			{"SetFeature", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
+			{"SetFirewall", []param{{"rules", "as"}}, nil, owner},
 			{"SetNotes", []param{{"text", "s"}}, nil, owner},
 			{"SetProperty", []param{{"name", "s"}, {"value", "s"}}, nil, owner},
 			{"Shutdown", []param{{"force", "b"}}, jobOut, owner},
 			{"Start", nil, jobOut, owner},
 			{"StartApp", []param{{"app", "s"}}, jobOut, owner},
 			{"Tags", nil, []param{{"tags", "as"}}, owner},
+			{"UnassignDevice", []param{{"class", "s"}, {"device", "s"}}, nil, owner},
 			{"Unpause", nil, jobOut, owner},
 			{"Volumes", nil, []param{{"volumes", "aa{sv}"}}, owner},
 		},
@@ -107,6 +119,16 @@ var (
 	labelSpec = interfaceSpec{
 		name:       client.LabelInterface,
 		properties: []propertySpec{{"Color", "u"}, {"Index", "u"}, {"Name", "s"}},
+	}
+	poolSpec = interfaceSpec{
+		name: client.PoolInterface,
+		methods: []methodSpec{
+			// Usage asks the pool: bytes in all and in use, 0 when it cannot
+			// tell.
+			{"Usage", nil, []param{{"size", "t"}, {"used", "t"}}, owner},
+			{"Volumes", nil, []param{{"vids", "as"}}, owner},
+		},
+		properties: []propertySpec{{"Driver", "s"}, {"Error", "s"}, {"Name", "s"}, {"Revisions", "i"}},
 	}
 	jobSpec = interfaceSpec{
 		name:    client.JobInterface,

@@ -348,3 +348,25 @@ func (c *Core) PoolVolumes(name string) ([]storage.VID, error) {
 	slices.SortFunc(ids, cmp.Compare)
 	return ids, nil
 }
+
+// PoolState is what is known of a pool without asking it.
+type PoolState struct {
+	Name, Driver string
+	Revisions    int   // of volumes that have no number of their own
+	Err          error // why it cannot be used
+}
+
+// PoolStates are those of all pools, the default one first.
+func (c *Core) PoolStates() []PoolState {
+	v := c.View()
+	var list []PoolState
+	for _, p := range c.Pools() {
+		list = append(list, PoolState{p.Name(), p.Driver(), v.PoolRevisions(p.Name()), nil})
+	}
+	c.pools.mu.RLock()
+	defer c.pools.mu.RUnlock()
+	for _, name := range slices.Sorted(maps.Keys(c.pools.lost)) {
+		list = append(list, PoolState{name, v.system.Pools[name].Driver, v.PoolRevisions(name), c.pools.lost[name]})
+	}
+	return list
+}

@@ -18,6 +18,7 @@ const (
 	ManagerInterface = BusName + ".Manager"
 	QubeInterface    = BusName + ".Qube"
 	LabelInterface   = BusName + ".Label"
+	PoolInterface    = BusName + ".Pool"
 	JobInterface     = BusName + ".Job"
 
 	// ErrorPrefix stands before the Admin API's exception name
@@ -27,6 +28,7 @@ const (
 	RootPath  dbus.ObjectPath = "/org/cubicle/Qubes1"
 	qubePath                  = string(RootPath) + "/qube/"
 	labelPath                 = string(RootPath) + "/label/"
+	poolPath                  = string(RootPath) + "/pool/"
 	jobPath                   = string(RootPath) + "/job/"
 )
 
@@ -62,9 +64,14 @@ func QubePath(uuid string) dbus.ObjectPath {
 
 // LabelPath is the object of a label. Bytes that a path may not contain are
 // written _XX; the label's true name is its Name property.
-func LabelPath(name string) dbus.ObjectPath {
+func LabelPath(name string) dbus.ObjectPath { return escaped(labelPath, name) }
+
+// PoolPath is the object of a pool, named as a label's is.
+func PoolPath(name string) dbus.ObjectPath { return escaped(poolPath, name) }
+
+func escaped(folder, name string) dbus.ObjectPath {
 	var b strings.Builder
-	b.WriteString(labelPath)
+	b.WriteString(folder)
 	for i := 0; i < len(name); i++ {
 		c := name[i]
 		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
