@@ -2,6 +2,10 @@
 // upstream's options, output and exit status (0; 1 with "PROG: error: …" on
 // stderr; 2 for wrong usage). Everything goes over the Admin API; qvm-run
 // calls services through package daemon/qrexec/client.
+//
+// A tool is a struct whose fields are its command line (kong's grammar), and
+// a row in tools.go. Main parses and runs it; completion and manual pages are
+// made from the same struct.
 package qvm
 
 import (
@@ -34,27 +38,9 @@ type tool interface {
 type env struct {
 	Streams
 	*client.Client
-	root paths.Root
-	prog string
-}
-
-// tools are the tools by name, each with its options unset.
-func tools() map[string]tool {
-	return map[string]tool{
-		"qvm-ls": &ls{}, "qvm-create": &create{}, "qvm-start": &start{}, "qvm-shutdown": &shutdown{},
-		"qvm-kill": &kill{}, "qvm-pause": &pause{}, "qvm-unpause": &unpause{}, "qvm-remove": &remove{},
-		"qvm-run": &run{}, "qvm-prefs": &prefs{}, "qubes-prefs": &systemPrefs{}, "qvm-tags": &tags{},
-		"qvm-features": &features{}, "qvm-volume": &volume{},
-	}
-}
-
-var descriptions = map[string]string{
-	"qvm-ls": "List qubes and their properties.", "qvm-create": "Create a qube.", "qvm-start": "Start qubes.",
-	"qvm-shutdown": "Shut qubes down.", "qvm-kill": "End qubes at once.", "qvm-pause": "Freeze qubes.",
-	"qvm-unpause": "Thaw frozen qubes.", "qvm-remove": "Remove qubes with their data.",
-	"qvm-run": "Run a command in qubes.", "qvm-prefs": "Show and change the properties of a qube.",
-	"qubes-prefs": "Show and change the global properties.", "qvm-tags": "Show and change the tags of a qube.",
-	"qvm-features": "Show and change the features of a qube.", "qvm-volume": "Show and resize the volumes of qubes.",
+	root  paths.Root
+	prog  string
+	quiet bool
 }
 
 // Failure is an error with an exit status of its own.
@@ -91,34 +77,82 @@ func Main(ctx context.Context, s Streams, args []string) (status int) {
 			panic(p)
 		}
 	}()
-	name, rest := args[0], args[1:]
-	all := tools()
-	if _, ok := all[name]; !ok {
-		if len(rest) == 0 || all["qvm-"+rest[0]] == nil {
-			fmt.Fprintf(s.Err, "usage: %s TOOL …, where TOOL is one of:\n", name)
-			for _, n := range sortedTools(all) {
-				fmt.Fprintf(s.Err, "  %-12s %s\n", strings.TrimPrefix(n, "qvm-"), descriptions[n])
-			}
-			return 2
-		}
-		name, rest = "qvm-"+rest[0], rest[1:]
-	}
-	t := all[name]
-	parser, err := kong.New(t, kong.Name(name), kong.Description(descriptions[name]), kong.Writers(s.Out, s.Err), kong.Bind(t),
-		kong.Exit(func(code int) { panic(helped{code}) }))
+	row, name, rest, err := find(args)
 	if err != nil {
-		fmt.Fprintf(s.Err, "%s: error: %v\n", name, err)
+		return report(s.Err, args[0], err)
+	}
+	if row == nil {
+		overview(s.Err, args[0])
 		return 2
 	}
-	if _, err := parser.Parse(rest); err != nil {
+	t := row.new()
+	parser, err := grammar(s, row, t)
+	if err != nil {
+		return report(s.Err, name, usage("%w", err))
+	}
+	if rest, err = expand(parser.Model.Node, t, rest); err == nil {
+		_, err = parser.Parse(rest)
+	}
+	if err != nil {
 		fmt.Fprintf(s.Err, "%s: error: %v\nTry '%s --help' for more information.\n", name, err, name)
 		return 2
 	}
 	root, err := paths.FromEnv()
 	if err == nil {
-		err = t.run(ctx, &env{Streams: s, Client: client.New(root), root: root, prog: name})
+		e := &env{Streams: s, Client: client.New(root), root: root, prog: name}
+		if v, ok := t.(interface{ isQuiet() bool }); ok {
+			e.quiet = v.isQuiet()
+		}
+		err = t.run(ctx, e)
 	}
 	return report(s.Err, name, err)
+}
+
+// find finds the tool that a command line names, by the program's own name or
+// by its first argument. The row is nil when neither is a tool's.
+func find(args []string) (row *row, name string, rest []string, err error) {
+	name, rest = args[0], args[1:]
+	all := tools()
+	row = lookup(all, name)
+	if row == nil && len(rest) > 0 {
+		word := rest[0]
+		for _, candidate := range []string{"qvm-" + word, word} {
+			if row = lookup(all, candidate); row != nil {
+				name, rest = candidate, rest[1:]
+				break
+			}
+		}
+	}
+	if row != nil && row.name == "qvm-device" {
+		return deviceTool(row, rest)
+	}
+	return row, name, rest, nil
+}
+
+func lookup(all []row, name string) *row {
+	for i := range all {
+		if all[i].name == name {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// overview lists the tools.
+func overview(w io.Writer, prog string) {
+	fmt.Fprintf(w, "usage: %s TOOL …, where TOOL is one of:\n", prog)
+	for _, r := range tools() {
+		if !r.hidden {
+			fmt.Fprintf(w, "  %-18s %s\n", strings.TrimPrefix(r.name, "qvm-"), r.summary)
+		}
+	}
+}
+
+// grammar makes the parser of a tool.
+func grammar(s Streams, r *row, t tool) (*kong.Kong, error) {
+	return kong.New(t, kong.Name(r.name), kong.Description(r.summary), kong.Writers(s.Out, s.Err), kong.Bind(t),
+		kong.ConfigureHelp(kong.HelpOptions{NoExpandSubcommands: true}),
+		kong.Exit(func(code int) { panic(helped{code}) }))
 }
 
 func report(w io.Writer, name string, err error) int {
@@ -132,50 +166,60 @@ func report(w io.Writer, name string, err error) int {
 			return status
 		}
 	}
+	if errors.Is(err, context.Canceled) {
+		return 130 // interrupted: nothing to be said
+	}
 	fmt.Fprintf(w, "%s: error: %v\n", name, err)
 	return status
 }
 
-func sortedTools(all map[string]tool) []string {
-	var names []string
-	for n := range all {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // verbosity are options that every upstream tool has.
 type verbosity struct {
-	Verbose int  `short:"v" type:"counter" help:"Say more."`
-	Quiet   bool `short:"q" help:"Say less."`
+	Verbose   int  `short:"v" type:"counter" help:"Say more."`
+	Quiet     bool `short:"q" help:"Say less."`
+	ForceRoot bool `name:"force-root" hidden:""`
 }
+
+func (v verbosity) isQuiet() bool { return v.Quiet }
 
 // selection chooses qubes by name, or all.
 type selection struct {
 	verbosity
 	All     bool     `help:"All qubes but dom0."`
-	Exclude []string `help:"With --all: not this one. May be given several times." sep:"none" placeholder:"VMNAME"`
-	VMNames []string `arg:"" optional:"" name:"VMNAME" help:"Names of qubes."`
+	Exclude []string `help:"With --all: not this one. May be given several times." sep:"none" placeholder:"VMNAME" complete:"qube"`
+	VMNames []string `arg:"" optional:"" name:"VMNAME" help:"Names of qubes." complete:"qube"`
 }
 
 // pick returns the chosen qubes, in the order given.
 func (s *selection) pick(ctx context.Context, e *env) ([]client.Qube, error) {
-	switch {
-	case s.All && len(s.VMNames) > 0:
-		return nil, usage("--all and VMNAME exclude each other")
-	case !s.All && len(s.Exclude) > 0:
-		return nil, usage("--exclude can only be used with --all")
-	case !s.All && len(s.VMNames) == 0:
-		return nil, usage("a VMNAME is needed")
+	if err := s.check(true); err != nil {
+		return nil, err
 	}
 	all, err := e.List(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return s.from(all)
+}
+
+// check checks the options against each other. needed: some must be chosen.
+func (s *selection) check(needed bool) error {
+	switch {
+	case s.All && len(s.VMNames) > 0:
+		return usage("--all and VMNAME exclude each other")
+	case !s.All && len(s.Exclude) > 0:
+		return usage("--exclude can only be used with --all")
+	case needed && !s.All && len(s.VMNames) == 0:
+		return usage("a VMNAME is needed")
+	}
+	return nil
+}
+
+// from picks the chosen ones of all qubes.
+func (s *selection) from(all []client.Qube) ([]client.Qube, error) {
 	if s.All {
 		return slices.DeleteFunc(all, func(q client.Qube) bool {
-			return q.Class == "AdminVM" || slices.Contains(s.Exclude, q.Name)
+			return q.IsAdmin() || slices.Contains(s.Exclude, q.Name)
 		}), nil
 	}
 	return named(all, s.VMNames)
@@ -188,22 +232,20 @@ func named(all []client.Qube, names []string) ([]client.Qube, error) {
 		if i < 0 {
 			return nil, usage("no such domain: %q", n)
 		}
-		list = append(list, all[i])
+		if !slices.Contains(list, all[i]) {
+			list = append(list, all[i])
+		}
 	}
 	return list, nil
 }
 
 // one returns the qube of that name.
 func (e *env) one(ctx context.Context, name string) (client.Qube, error) {
-	all, err := e.List(ctx)
-	if err != nil {
-		return client.Qube{}, err
+	q, err := e.Client.Qube(ctx, name)
+	if client.Is(err, "QubesVMNotFoundError") || client.Is(err, "QubesValueError") {
+		return q, usage("no such domain: %q", name)
 	}
-	list, err := named(all, []string{name})
-	if err != nil {
-		return client.Qube{}, err
-	}
-	return list[0], nil
+	return q, err
 }
 
 // each does something for several qubes, goes on after an error, and fails
@@ -212,6 +254,9 @@ func (e *env) each(list []client.Qube, do func(client.Qube) error) error {
 	failed := false
 	for _, q := range list {
 		if err := do(q); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return err
+			}
 			failed = true
 			fmt.Fprintf(e.Err, "%s: error: %v\n", e.prog, err)
 		}
@@ -229,6 +274,13 @@ func (e *env) confirm(question string) bool {
 	// An unreadable answer is a no.
 	_, err := fmt.Fscanln(e.In, &answer)
 	return err == nil && (strings.EqualFold(answer, "y") || strings.EqualFold(answer, "yes"))
+}
+
+// say tells something that --quiet suppresses.
+func (e *env) say(format string, args ...any) {
+	if !e.quiet {
+		fmt.Fprintf(e.Err, format+"\n", args...)
+	}
 }
 
 // isTerminal reports whether a stream is a terminal.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,27 +23,41 @@ import (
 // The tools are the test program itself, called by their names.
 func TestMain(m *testing.M) {
 	commands := map[string]func(){}
-	for name := range tools() {
+	names := []string{"qvm"}
+	for _, r := range tools() {
+		names = append(names, r.name)
+	}
+	for _, name := range names {
 		commands[name] = func() {
 			os.Exit(Main(context.Background(), Streams{os.Stdin, os.Stdout, os.Stderr}, append([]string{name}, os.Args[1:]...)))
 		}
 	}
-	commands["qvm"] = func() {
-		os.Exit(Main(context.Background(), Streams{os.Stdin, os.Stdout, os.Stderr}, append([]string{"qvm"}, os.Args[1:]...)))
-	}
 	testscript.Main(m, commands)
 }
 
+// listen listens on a socket of a root folder that may be too deep for a
+// socket's address.
+func listen(root paths.Root, name string) (net.Listener, error) {
+	if err := os.MkdirAll(root.Run(), 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(root.Run())
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name))
+}
+
+// TestScripts runs the tools against our own qubesd.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("QVM_UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
 			root, err := paths.New(filepath.Join(e.WorkDir, "root"))
 			if err != nil {
-				return err
-			}
-			if err := os.MkdirAll(root.Run(), 0o755); err != nil {
 				return err
 			}
 			sys, err := coretest.Start(coretest.New(), filepath.Join(e.WorkDir, "system"), core.WallClock{})
@@ -52,13 +67,7 @@ func TestScripts(t *testing.T) {
 			if err := sys.Done(sys.CreateTemplate("debian-12", "debian-12")); err != nil {
 				return err
 			}
-			dir, err := os.Open(root.Run())
-			if err != nil {
-				return err
-			}
-			defer dir.Close()
-			// The test's folder may be too deep for a socket's address.
-			l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/qubesd.sock", dir.Fd()))
+			l, err := listen(root, "qubesd.sock")
 			if err != nil {
 				return err
 			}
@@ -76,6 +85,7 @@ func TestScripts(t *testing.T) {
 				}
 			})
 			e.Setenv(paths.Env, string(root))
+			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},
 	})
@@ -90,12 +100,15 @@ func TestAQubeCannotSteerTheTerminal(t *testing.T) {
 	if want := "plain\ttext\n_]0;title\x07_31m ___"; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
 	}
+	if got := printable("a\n\tb\x1b[2J\u009b"); got != "a\n\tb_[2J_" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
-		"0": 0, "1024": 1024, "10GiB": 10 << 30, "10G": 10 << 30, "3gib": 3 << 30, "2MB": 2_000_000, "5 KiB": 5 << 10,
-		"": -1, "G": -1, "-1": -1, "1.5G": -1, "1X": -1, "99999999999T": -1, "1 0": -1, "007": -1,
+		"0": 0, "1024": 1024, "10GiB": 10 << 30, "10G": 10 << 30, "3gib": 3 << 30, "2MB": 2_000_000, "5 KiB": 5 << 10, "7B": 7,
+		"": -1, "G": -1, "-1": -1, "1.5G": -1, "1X": -1, "99999999999T": -1, "1 0": -1, "007": -1, "1GG": -1,
 	} {
 		got, err := parseSize(text)
 		if err != nil {
@@ -105,4 +118,90 @@ func TestParseSize(t *testing.T) {
 			t.Errorf("%q: %d (%v), want %d", text, got, err, want)
 		}
 	}
+}
+
+// Upstream's tools understand these command lines.
+func TestCommandLinesAreUpstreams(t *testing.T) {
+	for _, test := range []struct{ line, want []string }{
+		{[]string{"qvm-ls", "--tags", "one", "two", "--raw-l"}, []string{"--tags=one", "--tags=two", "--raw-list"}},
+		{[]string{"qvm-ls", "-Oname,memory", "work"}, []string{"--fields=name,memory", "work"}},
+		{[]string{"qvm-ls", "-O", "name", "--no-spinner"}, []string{"--fields=name", "--no-spinner"}},
+		{[]string{"qvm-create", "-lred", "--prop=memory=1", "-C", "TemplateVM", "x"}, []string{"--label=red", "--prop=memory=1", "--class=TemplateVM", "x"}},
+		{[]string{"qvm-run", "-p", "work", "ls", "-la"}, []string{"-p", "--", "work", "ls", "-la"}},
+		{[]string{"qvm-run", "work", "-p", "ls", "--", "-p"}, []string{"-p", "--", "work", "ls", "--", "-p"}},
+		{[]string{"qvm-run", "--all", "ls", "-la"}, []string{"--all", "--", "ls", "-la"}},
+		{[]string{"qvm-run", "-q", "-a", "--service", "--dispvm=base", "--", "qubes.StartApp+x"}, []string{"-q", "-a", "--service", "--dispvm=base", "--", "qubes.StartApp+x"}},
+		{[]string{"qvm-run", "--dispvm", "--service", "x"}, []string{"--dispvm=@default", "--service", "--", "x"}},
+		{[]string{"qvm-run", "--dispvm", "base", "xterm", "-e", "ls"}, []string{"--dispvm=base", "--", "xterm", "-e", "ls"}},
+		{[]string{"qvm-run", "--no-color-output", "-pu", "root", "w", "id"}, []string{"--no-color-output", "-p", "--user=root", "--", "w", "id"}},
+		{[]string{"qvm-shutdown", "--wait", "--timeout", "5", "a"}, []string{"--wait", "--timeout=5", "a"}},
+		{[]string{"qvm-notes", "a", "--set", "x y"}, []string{"a", "--set=x y"}},
+	} {
+		r := lookup(tools(), test.line[0])
+		tool := r.new()
+		parser, err := grammar(Streams{}, r, tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := expand(parser.Model.Node, tool, test.line[1:])
+		if err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("%q: %q (%v), want %q", test.line, got, err, test.want)
+			continue
+		}
+		if _, err := parser.Parse(got); err != nil {
+			t.Errorf("%q: %v", test.line, err)
+		}
+	}
+	r := lookup(tools(), "qvm-ls")
+	parser, err := grammar(Streams{}, r, r.new())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := expand(parser.Model.Node, nil, []string{"--ex"}); err == nil {
+		t.Error("--ex is --exclude or --exclude-tags, and nobody asks")
+	}
+}
+
+func TestVMExecsArgumentIsUpstreams(t *testing.T) {
+	if got := encode([]string{"ls", "-la", "/home/é", "a+b"}); got != "ls+--la+-2Fhome-2F-C3-A9+a-2Bb" {
+		t.Error(got)
+	}
+}
+
+func TestALineIsSplitAsTheShellDoes(t *testing.T) {
+	for line, want := range map[string][]string{
+		"qvm-ls ":              {"qvm-ls", ""},
+		"qvm-ls  --ta":         {"qvm-ls", "--ta"},
+		`qvm-run w "a b" 'c d`: {"qvm-run", "w", "a b", "c d"},
+		`a b\ c ""  x`:         {"a", "b c", "", "x"},
+	} {
+		if got := splitLine(line); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+func FuzzCommandLines(f *testing.F) {
+	f.Add("qvm-run", "--dispvm base xterm -e")
+	f.Add("qvm-ls", "--tags a b --raw-list -O name")
+	f.Add("qvm-volume", "info work:private size")
+	f.Add("qvm-block", "attach -o a=b work dom0:sda")
+	f.Fuzz(func(t *testing.T, name, line string) {
+		words := splitLine(line)
+		r := lookup(tools(), name)
+		if r == nil || name == "qvm-device" {
+			return
+		}
+		tool := r.new()
+		parser, err := grammar(Streams{}, r, tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = expand(parser.Model.Node, tool, words)
+		w := &walker{expander: expander{node: parser.Model.Node, given: map[string]bool{}}, tool: tool}
+		for _, word := range words {
+			w.step(word)
+		}
+		_ = w.options()
+	})
 }
