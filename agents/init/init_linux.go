@@ -186,6 +186,10 @@ func planSession(log *slog.Logger, self string, user session.User) ([]service, *
 	}
 	gui := agent(self, "gui")
 	gui.after = []*condition{x}
+	// It passes things on and computes nothing: with one thread at work, a
+	// picture is handed from goroutine to goroutine without waking another
+	// processor.
+	gui.env = append(gui.env, "GOMAXPROCS=1")
 	return append(services,
 		service{
 			name:    "x server",

@@ -82,7 +82,7 @@ func dialSocket(display int) (*net.UnixConn, error) {
 func newConn(conn *net.UnixConn, cookie []byte) (*Conn, error) {
 	silence.Do(func() { xgb.Logger = log.New(io.Discard, "", 0) })
 	c := &Conn{
-		events:    make(chan Event),
+		events:    make(chan Event, 64),
 		done:      make(chan struct{}),
 		quit:      make(chan struct{}),
 		atoms:     make(map[string]Atom),
@@ -90,7 +90,7 @@ func newConn(conn *net.UnixConn, cookie []byte) (*Conn, error) {
 		extEvents: make(map[byte]xgb.NewEventFun),
 		opcodes:   make(map[string]byte),
 	}
-	c.queue.init()
+	c.queue.init(c.events)
 	c.stream = newStream(conn, setupRequest(cookie), c.onEvent, func(error) {
 		close(c.done)
 		c.queue.close()
@@ -154,8 +154,10 @@ func (c *Conn) drainErrors() {
 	}
 }
 
+// pump delivers the events that had to wait.
 func (c *Conn) pump() {
 	defer close(c.events)
+	defer c.queue.close()
 	for {
 		ev, ok := c.queue.take()
 		if !ok {
@@ -169,28 +171,44 @@ func (c *Conn) pump() {
 	}
 }
 
-// eventQueue has no bound: a full one would stall the answers behind it.
+// eventQueue has no bound: a full one would stall the answers behind it. An
+// event that finds nothing before it goes straight to the reader: each
+// goroutine on the way of a key or a pixel costs time.
 type eventQueue struct {
-	mu     sync.Mutex
-	some   sync.Cond
-	events []Event
-	closed bool
+	out chan<- Event
+
+	mu       sync.Mutex // guards what follows
+	some     sync.Cond
+	events   []Event
+	carrying bool // take's caller has one that it has not delivered yet
+	closed   bool // nothing is put into out any more
 }
 
-func (q *eventQueue) init() { q.some.L = &q.mu }
+func (q *eventQueue) init(out chan<- Event) { q.out, q.some.L = out, &q.mu }
 
 func (q *eventQueue) put(ev Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.closed {
-		q.events = append(q.events, ev)
-		q.some.Signal()
+	if q.closed {
+		return
 	}
+	if len(q.events) == 0 && !q.carrying {
+		select {
+		case q.out <- ev:
+			return
+		default:
+		}
+	}
+	q.events = append(q.events, ev)
+	q.some.Signal()
 }
 
+// take returns the next event that waits; the caller has delivered the one
+// before.
 func (q *eventQueue) take() (Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.carrying = false
 	for len(q.events) == 0 && !q.closed {
 		q.some.Wait()
 	}
@@ -200,6 +218,7 @@ func (q *eventQueue) take() (Event, bool) {
 	ev := q.events[0]
 	q.events[0] = Event{}
 	q.events = q.events[1:]
+	q.carrying = true
 	return ev, true
 }
 
