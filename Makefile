@@ -22,10 +22,11 @@ bin := $(CURDIR)/bin
 # Programs with cgo (Fyne), programs without, and names that a program goes
 # by as well.
 gui_programs := qube-manager qubes-tray
-programs := cubicle qubesd qrexecd qubes-guid qvm qrexec
+programs := cubicle qubesd qrexecd qubes-guid qvm qrexec qubesdb
 qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unpause qvm-run qvm-prefs qvm-remove \
 	qvm-tags qvm-features qvm-volume qubes-prefs
 qrexec_names := qrexec-client
+qubesdb_names := qubesdb-read qubesdb-write qubesdb-rm qubesdb-list qubesdb-multiread qubesdb-watch
 
 .PHONY: help setup build go-build runsc run test go-test lint bench bench-build go-bench soak go-soak clean
 
@@ -54,6 +55,7 @@ go-build:
 	@CGO_ENABLED=0 go build -o $(bin)/agent/ ./cmd/qubes-agent
 	@for name in $(qvm_names); do ln -sf qvm $(bin)/$$name; done
 	@for name in $(qrexec_names); do ln -sf qrexec $(bin)/$$name; done
+	@for name in $(qubesdb_names); do ln -sf qubesdb $(bin)/$$name; done
 
 # gVisor's runtime: Debian 12's own is too old for shared memory, so it is
 # built from its pinned module, and static because it starts itself again

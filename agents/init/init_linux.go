@@ -168,6 +168,7 @@ func planSession(log *slog.Logger, self string, user session.User) ([]service, *
 	x.notify, bus.notify = judge, judge
 
 	services := []service{
+		agent(self, "qubesdb"),
 		{
 			name:    "session bus",
 			argv:    []string{"/usr/bin/dbus-daemon", "--session", "--nofork", "--nopidfile", "--address=" + user.BusAddress(), fmt.Sprintf("--print-address=%d", firstFD)},

@@ -64,6 +64,7 @@ func TestDesktop(t *testing.T) {
 			t.Run("same pixels", d.testSamePixels)
 			t.Run("window", d.testWindow)
 			t.Run("command line", d.testCommandLine)
+			t.Run("qubesdb", d.testQubesDB)
 			if engine == "crun" {
 				t.Run("many qubes", d.testManyQubes)
 			}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,10 @@ import (
 	"cubicle/agents/link"
 	"cubicle/agents/qrexec"
 	"cubicle/agents/qrexec/vmclient"
+	"cubicle/agents/qubesdb"
 	"cubicle/agents/session"
+	qdb "cubicle/daemon/qubesdb"
+	"cubicle/daemon/qubesdb/tool"
 	"cubicle/daemon/vchan"
 )
 
@@ -32,6 +36,7 @@ type commands struct {
 
 	ClientVM clientVMCmd `cmd:"" name:"client-vm" help:"Ask for a service of another qube, if dom0's policy allows it."`
 	Gui      guiCmd      `cmd:"" help:"Show the windows of an X display in dom0."`
+	Qubesdb  qubesdbCmd  `cmd:"" help:"Keep the qube's database, and do what dom0 says in it."`
 }
 
 type initCmd struct{}
@@ -118,6 +123,22 @@ type clientVMCmd struct {
 	Program        []string `arg:"" optional:"" passthrough:"" help:"Program to connect instead of our own input and output."`
 }
 
+type qubesdbCmd struct {
+	Local string `help:"Socket of the link's relay." default:"${local}"`
+}
+
+func (c qubesdbCmd) Run(ctx context.Context, log *slog.Logger) error {
+	t, err := transport(c.Local)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return qubesdb.Run(ctx, t, qubesdb.Options{Root: "/", Program: self, Log: log})
+}
+
 // statusError ends the process with a status of its own.
 type statusError int
 
@@ -166,11 +187,19 @@ func byName(argv0 string) []string {
 		return []string{"qrexec"}
 	case "qrexec-client-vm":
 		return []string{"client-vm"}
+	case "qubesdb-daemon":
+		return []string{"qubesdb"}
 	}
 	return nil
 }
 
 func main() {
+	if name := filepath.Base(os.Args[0]); slices.Contains(tool.Names(), name) {
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+		status := tool.Tool{Dir: qdb.Dir, Name: name, Stdout: os.Stdout, Stderr: os.Stderr}.Run(ctx, os.Args[1:])
+		stop()
+		os.Exit(status)
+	}
 	args := append(byName(os.Args[0]), os.Args[1:]...)
 	var cli commands
 	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."),

@@ -30,6 +30,7 @@ import (
 	"cubicle/daemon/engine/sandbox"
 	"cubicle/daemon/paths"
 	qrexec "cubicle/daemon/qrexec/client"
+	"cubicle/daemon/qubesdb/keys"
 	"cubicle/daemon/storage"
 	"cubicle/daemon/storage/file"
 	"cubicle/daemon/store"
@@ -120,7 +121,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 
 	server := admin.New(c, log.With("part", "admin"))
 	defer server.Close()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {
 		return err
 	}
@@ -131,6 +132,12 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer endBus()
+	work.Go(func() {
+		err := keys.Follow(busCtx, keys.Options{Core: c, Router: r, Timezone: keys.Zone("/etc"), Log: log.With("part", "qubesdb")})
+		if err != nil {
+			failed <- err
+		}
+	})
 	work.Go(func() {
 		err := bus.New(c, client.Address(root), append(f.UserUID, os.Geteuid()), log.With("part", "bus")).Run(busCtx, func() {
 			log.Info("serving D-Bus", "name", client.BusName)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -31,25 +32,25 @@ type Router interface {
 type Options struct {
 	Core   *core.Core
 	Router Router
-	// Firewall returns a qube's rules; nil: firewalls are not described.
-	Firewall func(q core.Qube) []firewall.Rule
 	// Timezone is the zone that qubes are told; Zone reads dom0's.
 	Timezone string
+	Log      *slog.Logger
 }
 
 // follower keeps the databases of running qubes.
 type follower struct {
 	Options
 
-	mu     sync.Mutex // orders what is said; guards what follows
-	seeds  map[vchan.Domain]string
-	expiry time.Time // when the next rule ends; zero for none
+	mu    sync.Mutex // orders what is said; guards what follows
+	seeds map[vchan.Domain]string
+	// rules are firewalls that were read, until they change.
+	rules map[qube.UUID][]firewall.Rule
 }
 
 // Follow keeps the databases of all running qubes until ctx ends, which is no
 // error. It returns an error when it cannot follow the core any more.
 func Follow(ctx context.Context, o Options) error {
-	f := &follower{Options: o, seeds: map[vchan.Domain]string{}}
+	f := &follower{Options: o, seeds: map[vchan.Domain]string{}, rules: map[qube.UUID][]firewall.Rule{}}
 	for {
 		events := o.Core.Subscribe()
 		o.Router.Describe(f.up)
@@ -68,44 +69,22 @@ func Follow(ctx context.Context, o Options) error {
 
 func (f *follower) follow(ctx context.Context, events *core.Subscription) error {
 	for {
-		list, _, err := f.next(ctx, events)
+		list, _, err := events.Next(ctx)
 		if err != nil {
 			return err
-		}
-		if list == nil { // a rule has ended
-			f.say(func(core.Qube) bool { return true })
-			continue
 		}
 		named, changed := false, map[qube.UUID]bool{}
 		for _, e := range list {
 			named = named || e.Name != "" && e.Name != "vm-stats"
 			changed[e.Qube] = true
+			if e.Name == "firewall-changed" {
+				f.forgetRules(e.Qube)
+			}
 		}
 		// What is told by name may concern any other qube: its clients, its
 		// netvm, those based on it.
 		f.say(func(q core.Qube) bool { return named || changed[q.UUID()] })
 	}
-}
-
-// next waits for events, or until a firewall's rule ends: then it returns
-// none.
-func (f *follower) next(ctx context.Context, events *core.Subscription) ([]core.Event, *core.View, error) {
-	f.mu.Lock()
-	at := f.expiry
-	f.mu.Unlock()
-	if at.IsZero() {
-		return events.Next(ctx)
-	}
-	until, cancel := context.WithDeadline(ctx, at)
-	defer cancel()
-	list, v, err := events.Next(until)
-	if err != nil && until.Err() != nil && ctx.Err() == nil {
-		f.mu.Lock()
-		f.expiry = time.Time{}
-		f.mu.Unlock()
-		return nil, nil, nil
-	}
-	return list, v, err
 }
 
 // say looks at the running qubes that are wanted.
@@ -146,20 +125,29 @@ func (f *follower) up(q control.Qube) {
 	}
 }
 
-// survey prepares a look at a view; mu is held. The qubes that are looked at
-// tell when the next rule ends.
+// survey prepares a look at a view; mu is held.
 func (f *follower) survey(v *core.View) *Survey {
-	h := Host{Timezone: f.Timezone, Now: time.Now()}
-	if f.Firewall != nil {
-		h.Firewall = func(q core.Qube) []firewall.Rule {
-			rules := f.Firewall(q)
-			if at, ok := firewall.NextExpiry(rules, h.Now); ok && (f.expiry.IsZero() || at.Before(f.expiry)) {
-				f.expiry = at
-			}
-			return rules
+	return NewSurvey(v, Host{Timezone: f.Timezone, Now: time.Now(), Firewall: f.rulesOf})
+}
+
+// rulesOf are a qube's rules; mu is held. Without rules everything is dropped,
+// which is right for those that cannot be read.
+func (f *follower) rulesOf(q core.Qube) []firewall.Rule {
+	rules, ok := f.rules[q.UUID()]
+	if !ok {
+		var err error
+		if rules, err = f.Core.Firewall(q.UUID()); err != nil {
+			f.Log.Error("a qube has no network: its firewall cannot be read", "qube", string(q.Name()), "error", err)
 		}
+		f.rules[q.UUID()] = rules
 	}
-	return NewSurvey(v, h)
+	return rules
+}
+
+func (f *follower) forgetRules(id qube.UUID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.rules, id)
 }
 
 // sayOne tells one database; mu is held.

@@ -188,9 +188,6 @@ func clients(s set, behind []core.Qube, h Host) {
 }
 
 func addFirewall(s set, client core.Qube, ip string, v6 bool, h Host) {
-	if h.Firewall == nil {
-		return
-	}
 	base := "/qubes-firewall/" + ip
 	for key, rule := range firewall.QubesDB(h.Firewall(client), v6, h.Now) {
 		s[base+"/"+key] = rule

@@ -1,0 +1,96 @@
+package main_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// testQubesDB asks and changes the databases of qubes from both sides: what
+// dom0 says reaches the qube at once, what the qube writes is seen in dom0,
+// and a qube cannot change what is dom0's.
+func (d *desktop) testQubesDB(t *testing.T) {
+	for _, name := range []string{"work", "untrusted"} {
+		if got := d.inQube(t, name, "qubesdb-read /name /type /qubes-vm-type /qubes-vm-persistence /default-user"); got != name+"\nAppVM\nAppVM\nrw-only\nuser" {
+			t.Errorf("%s reads %q", name, got)
+		}
+		if out, _, err := d.tool("qubesdb-read", "-d", name, "/name"); err != nil || strings.TrimSpace(out) != name {
+			t.Errorf("dom0 reads %q in the database of %s: %v", out, name, err)
+		}
+	}
+	if got := d.inQube(t, "work", "cat /etc/timezone; test -e /run/qubes-service/meminfo-writer || echo off; ls -d /run/qubes/this-is-* /run/qubes/persistent-*"); got != d.zone(t)+"\noff\n/run/qubes/persistent-rw-only\n/run/qubes/this-is-appvm" {
+		t.Errorf("what follows from the keys: %q", got)
+	}
+
+	// A watch fires in the qube when a feature changes in dom0.
+	type result struct {
+		out string
+		err error
+	}
+	fired := make(chan result, 1)
+	go func() {
+		out, _, err := d.tool("qvm-run", "--pass-io", "work", "qubesdb-watch /vm-config/ && qubesdb-read /vm-config/X")
+		fired <- result{out, err}
+	}()
+	eventually(t, func() string {
+		// Again until the watch is there.
+		if _, _, err := d.tool("qvm-features", "work", "vm-config.X", "one two"); err != nil {
+			return err.Error()
+		}
+		select {
+		case r := <-fired:
+			if r.err != nil || strings.TrimSpace(r.out) != "/vm-config/X\none two" {
+				t.Errorf("the watch says %q, %v", r.out, r.err)
+			}
+			return ""
+		case <-time.After(time.Second):
+		}
+		if _, _, err := d.tool("qvm-features", "--unset", "work", "vm-config.X"); err != nil {
+			return err.Error()
+		}
+		return "the watch does not fire"
+	})
+	if _, _, err := d.tool("qvm-features", "--unset", "work", "vm-config.X"); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.inQube(t, "work", "while qubesdb-read -q /vm-config/X; do sleep 0.05; done; echo gone"); !strings.HasSuffix(got, "gone") {
+		t.Errorf("a feature that was removed: %q", got)
+	}
+
+	// Services follow while the qube runs.
+	for _, on := range []bool{true, false} {
+		value, test := "1", "test -e"
+		if !on {
+			value, test = "", "test ! -e"
+		}
+		if _, _, err := d.tool("qvm-features", "work", "service.crond", value); err != nil {
+			t.Fatal(err)
+		}
+		d.inQube(t, "work", fmt.Sprintf("until %s /run/qubes-service/crond; do sleep 0.05; done", test))
+	}
+
+	// From the qube to dom0.
+	d.inQube(t, "work", "qubesdb-write /features-request/gui 1 /name dom0; true")
+	eventually(t, func() string {
+		out, _, err := d.tool("qubesdb-multiread", "-d", "work", "/features-request/")
+		if strings.TrimSpace(out) != "gui = 1" {
+			return fmt.Sprintf("dom0 reads %q, %v", out, err)
+		}
+		return ""
+	})
+	if out, _, err := d.tool("qubesdb-read", "-d", "work", "/name"); err != nil || strings.TrimSpace(out) != "work" {
+		t.Errorf("the qube has changed its name in dom0 to %q, %v", out, err)
+	}
+	d.inQube(t, "work", "qubesdb-rm /features-request/; qubesdb-write /name work")
+}
+
+// zone is the machine's time zone, as the qubes know it.
+func (d *desktop) zone(t *testing.T) string {
+	t.Helper()
+	out, _, err := d.tool("qubesdb-read", "-d", "work", "/qubes-timezone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
