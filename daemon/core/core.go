@@ -176,6 +176,7 @@ func (c *Core) update(change func(*tx) error) error {
 	err := change(t)
 	if err == nil {
 		t.follow()
+		t.count()
 		err = t.commit()
 	}
 	if err != nil {

@@ -126,12 +126,14 @@ func (c *Core) NoDevices(q Qube, class device.Class) error {
 	if q.IsAdmin() {
 		return Failf(NotImplemented, "dom0 cannot take devices of its qubes")
 	}
-	reason := "it has no way of passing devices to a qube"
+	reason, bus := "it has no way of passing devices to a qube", string(class)
+	if class == device.Webcam {
+		bus = string(device.USB)
+	}
 	if e, ok := q.v.Engine(q.Engine()); ok {
 		for _, l := range e.Lacks {
-			if strings.Contains(l.What, "device") || strings.Contains(l.What, string(class)) {
+			if strings.HasPrefix(l.What, bus) {
 				reason = cmp.Or(l.Reason, reason)
-				break
 			}
 		}
 	}

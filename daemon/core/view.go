@@ -23,6 +23,7 @@ type View struct {
 	jobs    map[uint64]Job
 	engines []EngineInfo
 	facts   map[string]string // of the system
+	change  uint64
 }
 
 // EngineInfo is a way of running qubes on this machine.

@@ -170,6 +170,10 @@ func (c *Core) tell(id qube.UUID, name string, args ...Arg) {
 	})
 }
 
+// Announce tells of something that happened to a qube and changed nothing in
+// the View, by upstream's name.
+func (c *Core) Announce(id qube.UUID, name string, args ...Arg) { c.tell(id, name, args...) }
+
 // freshImport names a new file in a pool's folder for imports.
 func freshImport(p storage.Pool) (string, error) {
 	f, err := os.CreateTemp(p.ImportDir(), "import-*")

@@ -38,8 +38,9 @@ func Start(w *World, dir string, clock core.Clock) (*System, error) {
 		return nil, err
 	}
 	s.Core, err = core.Open(context.Background(), core.Config{
-		Store: st, Pools: []storage.Pool{w.NewPool(imports)}, Engines: []engine.Engine{s.Engine},
-		Router: s.Router, Caller: w, Builder: w, Clock: clock, Log: slog.New(slog.DiscardHandler),
+		Store: st, Pools: []storage.Pool{w.NewPool(imports)}, Drivers: []storage.Driver{w.PoolDriver(imports)},
+		Engines: []engine.Engine{s.Engine},
+		Router:  s.Router, Caller: w, Builder: w, Clock: clock, Log: slog.New(slog.DiscardHandler),
 		Logs: filepath.Join(dir, "log"), Links: filepath.Join(dir, "links"), Runs: filepath.Join(dir, "runs"), AgentDir: dir, QrexecUID: os.Geteuid(),
 	})
 	return s, err

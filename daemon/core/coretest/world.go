@@ -433,16 +433,32 @@ func (w *World) Build(ctx context.Context, recipe, dir string, report func(float
 
 // Pool is a pool in a world.
 type Pool struct {
-	w   *World
-	dir string
+	w    *World
+	name string
+	dir  string
 }
 
 // NewPool returns one, which writes nothing but imports to dir.
-func (w *World) NewPool(dir string) *Pool { return &Pool{w, dir} }
+func (w *World) NewPool(dir string) *Pool { return &Pool{w, "varlibqubes", dir} }
+
+// PoolDriver opens further pools. They import into dir.
+func (w *World) PoolDriver(dir string) storage.Driver {
+	return storage.Driver{
+		Name:    "test",
+		Options: []storage.Option{{Name: "dir_path", Required: true}, {Name: "colour"}},
+		Open: func(name string, options map[string]string, _ bool) (storage.Pool, error) {
+			if options["dir_path"] == "/full" {
+				return nil, storage.ErrNoSpace
+			}
+			return &Pool{w, name, dir}, nil
+		},
+		Forget: func(string) {},
+	}
+}
 
 var _ storage.Pool = (*Pool)(nil)
 
-func (p *Pool) Name() string      { return "varlibqubes" }
+func (p *Pool) Name() string      { return p.name }
 func (p *Pool) Driver() string    { return "test" }
 func (p *Pool) ImportDir() string { return p.dir }
 
