@@ -44,7 +44,7 @@ type plan struct {
 
 // Create checks a new qube and makes it.
 func (c *Core) Create(n NewQube) (uint64, error) {
-	p, err := c.draft(n)
+	p, err := c.draft(n, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -52,8 +52,8 @@ func (c *Core) Create(n NewQube) (uint64, error) {
 }
 
 // draft turns a wish into a plan, with everything checked that can be checked
-// before.
-func (c *Core) draft(n NewQube) (plan, error) {
+// before. A clone takes over the settings of another qube.
+func (c *Core) draft(n NewQube, clone *Qube) (plan, error) {
 	v := c.View()
 	name, err := qube.ParseName(n.Name)
 	if err != nil {
@@ -75,6 +75,8 @@ func (c *Core) draft(n NewQube) (plan, error) {
 		return plan{}, err
 	}
 	switch {
+	case clone != nil:
+		p.inherit(*clone)
 	case class == qube.DispVM:
 		t, _ := v.Named(qube.Name(p.rec.Properties["template"]))
 		p.inheritAsDisposable(t)
@@ -82,6 +84,9 @@ func (c *Core) draft(n NewQube) (plan, error) {
 		t, err := cloneable(v, qube.Name(n.Template))
 		if err != nil {
 			return plan{}, err
+		}
+		if !t.Class().HasMachine() {
+			return plan{}, Failf(BadValue, "%s has no root that could be copied", t.Name())
 		}
 		p.inherit(t)
 	}
@@ -129,12 +134,17 @@ func (p *plan) inherit(from Qube) {
 	}
 	p.from, p.copies = &from, map[string]Volume{}
 	for _, v := range from.Volumes() {
-		if v.Spec.SaveOnStop {
-			p.copies[v.Name] = v
-			set := p.rec.Volumes[v.Name]
-			set.Size = v.Spec.Size
-			p.rec.Volumes[v.Name] = set
+		switch {
+		case v.Spec.SaveOnStop:
+		case v.Spec.SnapOnStart && p.rec.Class == qube.StandaloneVM:
+			v.Spec.VID = v.Spec.Source // what the qube starts from becomes the copy's own
+		default:
+			continue
 		}
+		p.copies[v.Name] = v
+		set := p.rec.Volumes[v.Name]
+		set.Size = v.Spec.Size
+		p.rec.Volumes[v.Name] = set
 	}
 }
 
@@ -482,14 +492,9 @@ func (c *Core) Clone(id qube.UUID, name string, creator qube.Name) (uint64, erro
 		return 0, err
 	}
 	p, err := c.draft(NewQube{Name: name, Class: string(q.Class()), Label: q.Label().Name,
-		Template: string(q.TemplateName()), Creator: creator})
+		Template: string(q.TemplateName()), Creator: creator}, &q)
 	if err != nil {
 		return 0, err
-	}
-	own := p.rec
-	p.inherit(q)
-	for _, t := range own.Tags {
-		tag(&p.rec, t)
 	}
 	return c.build("clone", fmt.Sprintf("Cloning %s to %s", q.Name(), p.rec.Name), p)
 }
@@ -570,6 +575,9 @@ func (c *Core) removable(q Qube) error {
 		return Failf(InUse, "%s cannot be removed: %s", name, q.Trouble())
 	}
 	if err := q.v.references(q.Name(), func(row qube.Property, owner string) error {
+		if owner == name {
+			return nil // what it says of itself goes with it
+		}
 		return Failf(InUse, "%s is the %s of %s", name, row.Name, owner)
 	}); err != nil {
 		return err
@@ -593,7 +601,7 @@ func (c *Core) removable(q Qube) error {
 
 // CreateTemplate builds a template from a recipe.
 func (c *Core) CreateTemplate(name, recipe string) (uint64, error) {
-	n, err := c.draft(NewQube{Name: name, Class: string(qube.TemplateVM), Label: "black", Creator: qube.Dom0})
+	n, err := c.draft(NewQube{Name: name, Class: string(qube.TemplateVM), Label: "black", Creator: qube.Dom0}, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -44,7 +44,7 @@ func (c *Core) CreateDisposable(template qube.UUID, creator qube.Name) (Disposab
 	p, err := c.draft(NewQube{
 		Name: fmt.Sprintf("disp%d", id), Class: string(qube.DispVM), Label: t.Label().Name, Template: string(t.Name()), Creator: creator,
 		Properties: map[string]string{"dispid": fmt.Sprint(id), "auto_cleanup": "True"},
-	})
+	}, nil)
 	if err != nil {
 		return Disposable{}, err
 	}

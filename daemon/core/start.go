@@ -110,6 +110,26 @@ func (c *Core) Start(id qube.UUID) (uint64, error) {
 // bring makes sure that the qube runs and its agent answers, and before it
 // the one that gives it network.
 func (c *Core) bring(ctx context.Context, id qube.UUID, p *progress) error {
+	err := c.keepTrying(ctx, id, p)
+	if err != nil {
+		c.discard(id)
+	}
+	return err
+}
+
+// discard removes a disposable that could not be started.
+func (c *Core) discard(id qube.UUID) {
+	unlock, err := c.lock(c.life, id)
+	if err != nil {
+		return // the core closes
+	}
+	defer unlock()
+	if q, err := c.find(id); err == nil && q.isThrowaway() && q.isDown() {
+		c.throwAway(id)
+	}
+}
+
+func (c *Core) keepTrying(ctx context.Context, id qube.UUID, p *progress) error {
 	for {
 		if err := c.bringNetVM(ctx, id, p); err != nil {
 			return err
@@ -219,9 +239,6 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 				t.emit(e, "domain-start-failed", Arg{"reason", err.Error()})
 			}
 		})
-		if q.isThrowaway() {
-			c.throwAway(id)
-		}
 		return nil, err
 	}
 	return nil, nil
