@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"cubicle/agents/session"
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
@@ -214,6 +216,9 @@ func (p *plan) start(ctx context.Context, log *slog.Logger) (*job, error) {
 			closeThem(theirs)
 			return nil, err
 		}
+		if i < 2 {
+			widen(w)
+		}
 		if i == 0 {
 			theirs[i], ours[i] = r, w
 		} else {
@@ -236,6 +241,19 @@ func (p *plan) start(ctx context.Context, log *slog.Logger) (*job, error) {
 	go func() { exited <- exitStatus(cmd.Wait()) }() // reaped also when nobody waits any more
 	j.wait = func(<-chan struct{}) int { return <-exited }
 	return j, nil
+}
+
+// pipeSize is room for a few data messages, in bytes: program and agent then
+// take turns less often.
+const pipeSize = 256 << 10
+
+// widen makes a pipe hold pipeSize. A smaller one is only slower.
+func widen(pipe *os.File) {
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
 }
 
 func (p *plan) command() *exec.Cmd {

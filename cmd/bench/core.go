@@ -93,7 +93,7 @@ func (b *bench) coreOf(ctx context.Context, n int) (r *coreResult, err error) {
 	}
 	for _, p := range all {
 		if p.pid == d.cmd.Process.Pid {
-			r.memory = pss([]process{p})
+			r.memory = memoryOf([]process{p}).total()
 		}
 	}
 	return r, nil

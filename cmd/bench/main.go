@@ -51,10 +51,10 @@ type counts struct {
 
 func (o options) counts() counts {
 	if o.Quick {
-		return counts{starts: 7, keys: 100, paints: 5, calls: 50, frames: 2 * time.Second, idle: 10 * time.Second,
+		return counts{starts: 7, keys: 100, paints: 5, calls: 50, frames: time.Second, idle: 10 * time.Second,
 			crowd: map[string][]int{"crun": {1, 4, 10}, "runsc": {1, 4, 10}}}
 	}
-	return counts{starts: 25, keys: 1000, paints: 11, calls: 300, frames: 5 * time.Second, idle: 30 * time.Second,
+	return counts{starts: 25, keys: 1000, paints: 11, calls: 300, frames: 2 * time.Second, idle: 30 * time.Second,
 		crowd: map[string][]int{"crun": {1, 2, 4, 8, 10, 16, 32}, "runsc": {1, 2, 4, 8, 10}}}
 }
 

@@ -11,9 +11,11 @@ import (
 // crowd is what so many qubes take, each with a terminal on the screen.
 type crowd struct {
 	qubes int
-	// Bytes per qube: its own processes, its GUI process in dom0, and what
-	// qubesd says that the qube uses, its files in memory included.
-	inside, guid, said int64
+	// Bytes per qube. Of its processes: what is theirs alone or shared among
+	// them, and their share of the files that they have mapped, which other
+	// qubes and dom0 may have mapped too. Then its GUI process in dom0, and
+	// what its control group is charged with, which is what qubesd tells.
+	own, files, guid, charged int64
 }
 
 // idle is what qubes take that nobody uses, as shares of one core.
@@ -84,20 +86,23 @@ func (s *system) crowd(ctx context.Context, up []client.Qube) (*crowd, error) {
 		return nil, err
 	}
 	for _, q := range up {
-		c.said += int64(snapshot.Qubes[q.UUID].MemoryUsed) / int64(len(up))
+		c.charged += int64(snapshot.Qubes[q.UUID].MemoryUsed)
 		list, err := inQube(q.UUID)
 		if err != nil {
 			return nil, err
 		}
-		c.inside += pss(list)
+		used := memoryOf(list)
+		c.own += used.own
+		c.files += used.files
 	}
 	guid, err := s.guidOf("")
 	if err != nil {
 		return nil, err
 	}
-	c.guid = pss(guid)
-	c.inside /= int64(len(up))
-	c.guid /= int64(len(up))
+	c.guid = memoryOf(guid).total()
+	for _, sum := range []*int64{&c.own, &c.files, &c.guid, &c.charged} {
+		*sum /= int64(len(up))
+	}
 	return c, nil
 }
 

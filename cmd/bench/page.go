@@ -154,9 +154,9 @@ func (r *results) aims(write func(string, ...any)) {
 // why says what the figures do not say themselves.
 const why = `
 The start is counted from the call of qubesd to its answer. Before the machine runs, qubesd copies the private volume where the file system cannot share it, makes an empty layer
-for what the qube writes outside it, mounts both and has qrexecd open the link; after it, three programs of the agent begin one after the other, while X server and
-session bus begin beside them. The trivial init has none of that: the mounts are ready and it is one program. The line of the start below has the
-trivial init with its mounts made as well.
+for what the qube writes outside it, mounts both and has qrexecd open the link; then the qube's init starts the two programs of the agent that say hello. The private
+volume's folders, X server and session bus come beside and after that: what dom0 asks for waits for them, the hello does not. The trivial init has none of
+that: the mounts are ready and it is one program. The line of the start below has the trivial init with its mounts made as well.
 
 A picture goes from the client to the qube's X server, to the agent, back to that X server for the copy, to guid, and to dom0's X server; drawn in dom0 it
 goes from the client to the X server.
@@ -164,6 +164,14 @@ The aims for it are made for crun. Under runsc every system call of the qube's X
 
 The Manager's first paint is compared with a window in which there is no text, so that it has no font to load either. Both have been started in their
 home before; at the very first start a graphics driver without hardware compiles what it draws with.
+`
+
+// whyMemory says what the columns of memory count.
+const whyMemory = `
+All per qube. Memory of its processes is what they have written: heaps, stacks, pictures (PSS of anonymous and shared memory; gVisor's own kernel counts
+with them). Mapped files are programs and libraries of the template, which lie in memory once however many qubes run: each qube counts its share of them,
+so that one qube alone counts them whole. Charged is the qube's control group without files that nobody has used lately, as the Manager shows it: it has
+a page of the template's only if that qube was the first to read it, and memory of the kernel.
 `
 
 func (e *engineResult) write(write func(string, ...any)) {
@@ -219,18 +227,18 @@ func (e *engineResult) write(write func(string, ...any)) {
 		write("| calls from dom0 | qube | compared with | ratio |")
 		write("|---|---|---|---|")
 		write("| /bin/true | %s | started in dom0: %s | %s |", ms(c.call.median()), ms(c.exec.median()), times(c.call.over(c.exec)))
-		write("| %.0f MiB from the qube | %.0f MiB/s | bare socket pair: %.0f MiB/s | %.2f of it |", mb, mb/c.stream.median().Seconds(),
+		write("| %.0f MiB from the qube, written in blocks of 64 KiB | %.0f MiB/s | bare socket pair: %.0f MiB/s | %.2f of it |", mb, mb/c.stream.median().Seconds(),
 			mb/c.bare.median().Seconds(), c.bare.over(c.stream))
 		write("")
 	}
 	if len(e.crowds) > 0 {
-		write("| qubes at once, each with a terminal | its processes | guid in dom0 | as the Manager says |")
-		write("|---|---|---|---|")
+		write("| qubes at once, each with a terminal | memory of its processes | their share of mapped files | its guid process | charged to the qube |")
+		write("|---|---|---|---|---|")
 		for _, c := range e.crowds {
-			write("| %d | %s | %s | %s |", c.qubes, mib(c.inside), mib(c.guid), mib(c.said))
+			write("| %d | %s | %s | %s | %s |", c.qubes, mib(c.own), mib(c.files), mib(c.guid), mib(c.charged))
 		}
 		write("")
-		write("All per qube. Processes are counted with their share of shared pages; the last column counts files in memory as well.")
+		write("%s", strings.TrimSpace(whyMemory))
 		write("")
 	}
 	if i := e.idle; i != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -151,22 +150,42 @@ func machineCPU(uuid string) (time.Duration, error) {
 	return 0, fmt.Errorf("machine %s has no control group", uuid)
 }
 
-// pss is the memory of processes in bytes, each shared page divided among
-// those that share it.
-func pss(list []process) (sum int64) {
+// memoryUse is the memory of processes in bytes, each shared page divided
+// among those that share it (the kernel's PSS).
+type memoryUse struct {
+	own   int64 // heaps, stacks, and memory that processes share by name
+	files int64 // mapped programs and libraries
+}
+
+func (m memoryUse) total() int64 { return m.own + m.files }
+
+func memoryOf(list []process) (sum memoryUse) {
 	for _, p := range list {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid))
 		if err != nil {
 			continue // it ended
 		}
-		for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-			if rest, ok := strings.CutPrefix(lines.Text(), "Pss:"); ok {
-				kib, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64) // the kernel wrote it
-				sum += kib << 10
-			}
-		}
+		sum.add(string(text))
 	}
 	return sum
+}
+
+// add adds what a smaps_rollup says (proc_pid_smaps(5)).
+func (m *memoryUse) add(rollup string) {
+	for line := range strings.Lines(rollup) {
+		name, rest, _ := strings.Cut(line, ":")
+		fields := strings.Fields(rest)
+		if len(fields) == 0 {
+			continue
+		}
+		kib, _ := strconv.ParseInt(fields[0], 10, 64) // the kernel wrote it
+		switch name {
+		case "Pss_Anon", "Pss_Shmem", "SwapPss":
+			m.own += kib << 10
+		case "Pss_File":
+			m.files += kib << 10
+		}
+	}
 }
 
 // load is the machine's load average of the last minute.

@@ -60,3 +60,11 @@ func TestPage(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryOfAProcess(t *testing.T) {
+	var m memoryUse
+	m.add("00400000-7fff r--p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPss: 600 kB\nPss_Anon: 100 kB\nPss_File: 450 kB\nPss_Shmem: 50 kB\nSwapPss: 2 kB\n")
+	if want := (memoryUse{own: 152 << 10, files: 450 << 10}); m != want {
+		t.Errorf("%+v, want %+v", m, want)
+	}
+}
