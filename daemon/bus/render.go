@@ -49,7 +49,7 @@ func renderQube(v *core.View, q core.Qube) properties {
 		"Engine": q.Engine(), "Isolation": string(engine.Isolation), "Weakness": engine.Weakness,
 		"Memory": uint32(q.Number("memory")), "VCPUs": uint32(q.Number("vcpus")), "DefaultUser": q.Property("default_user"),
 		"StartTime": started, "MemoryUsed": uint64(q.MemoryUsed()), "CPUUsage": q.CPUUsage(), "DiskUsage": uint64(q.DiskUsage()),
-		"Error": q.Trouble(), "Outdated": q.Outdated(),
+		"Error": q.Trouble(), "Outdated": q.Outdated(), "ProvidesNetwork": q.Property("provides_network") == "True",
 	}
 }
 

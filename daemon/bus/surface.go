@@ -111,7 +111,7 @@ var (
 		properties: []propertySpec{
 			{"CPUUsage", "d"}, {"Class", "s"}, {"DefaultUser", "s"}, {"DiskUsage", "t"}, {"Engine", "s"}, {"Error", "s"},
 			{"Icon", "s"}, {"Isolation", "s"}, {"Label", "s"}, {"LabelColor", "u"}, {"LabelIndex", "u"}, {"Memory", "u"},
-			{"MemoryUsed", "t"}, {"Name", "s"}, {"NetVM", "s"}, {"Outdated", "b"}, {"QID", "u"}, {"StartTime", "t"},
+			{"MemoryUsed", "t"}, {"Name", "s"}, {"NetVM", "s"}, {"Outdated", "b"}, {"ProvidesNetwork", "b"}, {"QID", "u"}, {"StartTime", "t"},
 			{"State", "s"}, {"Template", "s"}, {"UUID", "s"}, {"VCPUs", "u"}, {"Weakness", "s"}, {"XID", "i"},
 		},
 		signals: eventSignal,

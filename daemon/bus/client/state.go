@@ -13,30 +13,32 @@ import (
 
 // Qube is a qube as qubesd last told it.
 type Qube struct {
-	Name        string
-	UUID        string
-	QID         uint32
-	Class       qube.Class
-	Label       string
-	LabelColor  uint32 // 0x00RRGGBB
-	LabelIndex  uint32
-	Icon        string
-	State       qube.State
-	Template    string // name, or empty
-	NetVM       string // name, or empty when offline
-	XID         int32  // domain id, -1 when off
-	Engine      string
-	Isolation   string
-	Weakness    string // what the isolation does not protect from; empty for the strongest
-	Memory      uint32 // MiB
-	VCPUs       uint32
-	DefaultUser string
-	StartTime   time.Time // zero when off
-	MemoryUsed  uint64    // bytes
-	CPUUsage    float64   // percent of one core
-	DiskUsage   uint64    // bytes
-	Error       string    // why the qube is broken, else empty
-	Outdated    bool      // runs on an older version of its template
+	Name       string
+	UUID       string
+	QID        uint32
+	Class      qube.Class
+	Label      string
+	LabelColor uint32 // 0x00RRGGBB
+	LabelIndex uint32
+	Icon       string
+	State      qube.State
+	Template   string // name, or empty
+	NetVM      string // name, or empty when offline
+	// ProvidesNetwork tells whether others may have their network from it.
+	ProvidesNetwork bool
+	XID             int32 // domain id, -1 when off
+	Engine          string
+	Isolation       string
+	Weakness        string // what the isolation does not protect from; empty for the strongest
+	Memory          uint32 // MiB
+	VCPUs           uint32
+	DefaultUser     string
+	StartTime       time.Time // zero when off
+	MemoryUsed      uint64    // bytes
+	CPUUsage        float64   // percent of one core
+	DiskUsage       uint64    // bytes
+	Error           string    // why the qube is broken, else empty
+	Outdated        bool      // runs on an older version of its template
 }
 
 // Label is a colour that qubes can have.
@@ -211,6 +213,7 @@ func (q *Qube) load(p properties) {
 	load(&q.State, p["State"])
 	load(&q.Template, p["Template"])
 	load(&q.NetVM, p["NetVM"])
+	load(&q.ProvidesNetwork, p["ProvidesNetwork"])
 	load(&q.XID, p["XID"])
 	load(&q.Engine, p["Engine"])
 	load(&q.Isolation, p["Isolation"])
