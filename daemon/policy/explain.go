@@ -1,0 +1,145 @@
+package policy
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Result is what Explain says of a call in a word.
+type Result string
+
+// The results besides the actions.
+const (
+	Failed      Result = "error"        // the question is not a call
+	SyntaxFault Result = "syntax-error" // the policy is not one: every call is denied
+)
+
+// Question is a call to explain.
+type Question struct {
+	Source  string `json:"source"`
+	Target  string `json:"target"`
+	Service string `json:"service"` // NAME or NAME+ARGUMENT
+	// RequestedSource is the remote qube for which a relay calls.
+	RequestedSource string `json:"requested_source"`
+}
+
+// Explanation is what becomes of a call, and why.
+type Explanation struct {
+	Result        Result   `json:"result"`
+	Target        string   `json:"target,omitempty"` // of an allowed call
+	User          string   `json:"user,omitempty"`   // of an allowed call or one to ask about; absent: the target's default
+	Autostart     *bool    `json:"autostart,omitempty"`
+	Notify        bool     `json:"notify"`
+	Service       string   `json:"service,omitempty"` // what is called instead, for a remote qube
+	Rule          string   `json:"rule,omitempty"`    // FILE:LINE
+	Targets       []string `json:"targets,omitempty"` // sorted; what would be offered
+	DefaultTarget string   `json:"default_target,omitempty"`
+	Reason        string   `json:"reason,omitempty"` // the code of a denial, or the text of an error
+
+	rule *Rule
+	why  Reason
+}
+
+// Explain decides a call and says why.
+func Explain(p *Policy, s *System, q Question) Explanation {
+	name, argument, _ := strings.Cut(q.Service, "+")
+	argument = "+" + argument
+	if err := CheckService(name, argument); err != nil {
+		return Explanation{Result: Failed, Reason: err.Error()}
+	}
+	d := p.Decide(s, Request{name, argument, q.Source, q.Target, q.RequestedSource})
+	e := Explanation{Result: Result(d.Action), Target: d.Target, User: d.User, Notify: d.Notify, Service: d.Service, Targets: d.Targets,
+		DefaultTarget: d.DefaultTarget, Reason: string(d.Reason), rule: d.Rule, why: d.Reason}
+	if d.Action != Deny {
+		e.Autostart = &d.Autostart
+	}
+	if d.Rule != nil {
+		e.Rule = d.Rule.Where()
+	}
+	if d.Reason == BadTarget || d.Reason == UnknownSource {
+		e.Result = Failed
+	}
+	return e
+}
+
+// String says it to people, in a few lines.
+func (e Explanation) String() string {
+	var b strings.Builder
+	switch e.Result {
+	case Result(Allow):
+		fmt.Fprintf(&b, "allow, to %s", e.Target)
+		if e.Service != "" {
+			fmt.Fprintf(&b, " as %s", e.Service)
+		}
+	case Result(Ask):
+		fmt.Fprintf(&b, "ask: %s", strings.Join(e.Targets, ", "))
+		if e.DefaultTarget != "" {
+			fmt.Fprintf(&b, "\n%s is proposed", e.DefaultTarget)
+		}
+	case Result(Deny):
+		fmt.Fprintf(&b, "deny: %s", e.why.Explain())
+	default:
+		fmt.Fprintf(&b, "%s: %s", e.Result, e.Reason)
+		if text := e.why.Explain(); text != "" {
+			fmt.Fprintf(&b, ": %s", text)
+		}
+	}
+	if e.User != "" {
+		fmt.Fprintf(&b, "\nas user %s", e.User)
+	}
+	if e.Autostart != nil && !*e.Autostart {
+		b.WriteString("\nonly a qube that runs already")
+	}
+	if e.Notify {
+		b.WriteString("\nthe person is told")
+	}
+	if e.rule != nil {
+		fmt.Fprintf(&b, "\nby %s\n    %s", e.rule.Where(), e.rule.Text)
+	}
+	return b.String()
+}
+
+// ExplainAll reads questions as JSON, one a line, and writes their
+// explanations, one a line. With a policy that could not be loaded (problem)
+// the answer is always a SyntaxFault.
+func ExplainAll(p *Policy, problem error, s *System, questions io.Reader, answers io.Writer) error {
+	const maxLine = 64 << 10
+	in := bufio.NewScanner(questions)
+	in.Buffer(nil, maxLine)
+	out := bufio.NewWriter(answers)
+	write := json.NewEncoder(out)
+	write.SetEscapeHTML(false)
+	for in.Scan() {
+		line := strings.TrimSpace(in.Text())
+		if line == "" {
+			continue
+		}
+		var q Question
+		e := Explanation{}
+		switch err := json.Unmarshal([]byte(line), &q); {
+		case err != nil:
+			e = Explanation{Result: Failed, Reason: err.Error()}
+		case problem != nil:
+			e = Fault(problem)
+		default:
+			e = Explain(p, s, q)
+		}
+		if err := write.Encode(e); err != nil {
+			return err
+		}
+	}
+	return errors.Join(in.Err(), out.Flush())
+}
+
+// Fault explains every call under a policy that could not be loaded.
+func Fault(problem error) Explanation {
+	e := Explanation{Result: SyntaxFault, Reason: problem.Error()}
+	if all, ok := errors.AsType[Errors](problem); ok && len(all) > 0 {
+		e.Rule, e.Reason = fmt.Sprintf("%s:%d", all[0].File, all[0].Line), all[0].Err.Error()
+	}
+	return e
+}

@@ -1,0 +1,83 @@
+package policy
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestExplainAll(t *testing.T) {
+	all := readExamples(t)
+	s, err := ParseSystem(all.Systems["std"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	p, err := Load(write(t, root, map[string]string{"policy.d/30-a.policy": "# mine\nt.Svc +k work mail allow user=root autostart=no\n" +
+		"t.Svc * work @tag:mail ask default_target=mail notify=yes\nt.Svc * work web deny notify=no\nt.Svc * work far allow\n"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const questions = `{"source":"work","target":"mail","service":"t.Svc+k"}
+{"source":"work","target":"mail","service":"t.Svc"}
+
+{"source":"work","target":"web","service":"t.Svc+"}
+{"source":"work","target":"far","service":"t.Svc+x"}
+{"source":"work","target":"vault","service":"t.Svc"}
+{"source":"work","target":"vault","service":"t/Svc"}
+{"source":"nobody","target":"vault","service":"t.Svc"}
+{"source":"work","target":"@tag:x","service":"t.Svc"}
+{"source":
+`
+	var got bytes.Buffer
+	if err := ExplainAll(p, nil, s, strings.NewReader(questions), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"result":"allow","target":"mail","user":"root","autostart":false,"notify":false,"rule":"ROOT/policy.d/30-a.policy:2"}
+{"result":"ask","autostart":true,"notify":true,"rule":"ROOT/policy.d/30-a.policy:3","targets":["far","mail"],"default_target":"mail"}
+{"result":"deny","notify":false,"rule":"ROOT/policy.d/30-a.policy:4","reason":"deny-rule"}
+{"result":"allow","target":"relay","autostart":true,"notify":false,"service":"tunnel.SSH+far+t.Svc+x","rule":"ROOT/policy.d/30-a.policy:5"}
+{"result":"deny","notify":true,"reason":"no-rule"}
+{"result":"error","notify":false,"reason":"\"t/Svc\" is not the name of a service"}
+{"result":"error","notify":false,"reason":"unknown-source"}
+{"result":"error","notify":false,"reason":"bad-target"}
+{"result":"error","notify":false,"reason":"unexpected end of JSON input"}
+`
+	if d := cmp.Diff(want, strings.ReplaceAll(got.String(), root, "ROOT")); d != "" {
+		t.Error(d)
+	}
+
+	_, problem := Load(write(t, t.TempDir(), map[string]string{"policy.d/30-a.policy": "t.Svc * work mail\n"}))
+	got.Reset()
+	if err := ExplainAll(nil, problem, s, strings.NewReader(`{"source":"work","target":"mail","service":"t.Svc"}`), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(got.String(), `{"result":"syntax-error","notify":false,"rule":"`) || !strings.Contains(got.String(), `30-a.policy:1","reason":"a rule has`) {
+		t.Error(got.String())
+	}
+}
+
+func TestExplanationsForPeople(t *testing.T) {
+	s, err := ParseSystem(readExamples(t).Systems["std"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	p, err := Load(write(t, root, map[string]string{"policy.d/30-a.policy": "t.Svc * work mail allow user=root autostart=no\nt.Svc * work @default ask default_target=mail\n"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"mail": "allow, to mail\nas user root\nonly a qube that runs already\nby ROOT/policy.d/30-a.policy:1\n    t.Svc * work mail allow user=root autostart=no",
+		"":     "ask: mail\nmail is proposed\nby ROOT/policy.d/30-a.policy:2\n    t.Svc * work @default ask default_target=mail",
+		"web":  "deny: no rule fits the call\nthe person is told",
+		"@x":   "error: bad-target: this is not a target",
+	} {
+		got := Explain(p, s, Question{Source: "work", Target: target, Service: "t.Svc"}).String()
+		if d := cmp.Diff(want, strings.ReplaceAll(got, root, "ROOT")); d != "" {
+			t.Errorf("%q: %s", target, d)
+		}
+	}
+}
