@@ -137,7 +137,7 @@ func (p *plan) inherit(from Qube) {
 		switch {
 		case v.Spec.SaveOnStop:
 		case v.Spec.SnapOnStart && p.rec.Class == qube.StandaloneVM:
-			v.Spec.VID = v.Spec.Source // what the qube starts from becomes the copy's own
+			v = from.origin(v.Name) // what the qube starts from becomes the copy's own
 		default:
 			continue
 		}

@@ -94,6 +94,17 @@ func (q Qube) templateVolume(volume func(Qube) Volume) *Volume {
 	return &v
 }
 
+// origin is the volume of that name that the qube's is, or is in the end a
+// snapshot of. The chain of templates is whole.
+func (q Qube) origin(name string) Volume {
+	v, _ := q.Volume(name)
+	for v.Spec.SnapOnStart {
+		q, _ = q.v.Named(q.TemplateName())
+		v, _ = q.Volume(name)
+	}
+	return v
+}
+
 // snapshot makes a volume one that starts as the last state of another, or of
 // what that is a snapshot of. It lives beside its source.
 func snapshot(v Volume, of *Volume) Volume {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +54,13 @@ type volume struct {
 	spec    storage.Spec
 	running bool
 	commits int
+	// revisions are the older states; their times mean nothing.
+	revisions []string
+}
+
+// keep makes the current state an older one.
+func (v *volume) keep() {
+	v.revisions = append(v.revisions, fmt.Sprintf("%d@2020-01-01T00:00:00Z", len(v.revisions)+1))
 }
 
 // New returns an empty world.
@@ -119,6 +127,13 @@ func (w *World) Volumes() []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// Lose makes the volumes disappear whose ids begin so, as by hand.
+func (w *World) Lose(prefix string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.volumes, func(vid storage.VID, _ *volume) bool { return strings.HasPrefix(string(vid), prefix) })
 }
 
 // Commits is how often a volume was committed.
@@ -495,6 +510,7 @@ func (p *Pool) Import(_ context.Context, s storage.Spec, image string) error {
 			p.w.breach("import into a missing or started volume: %s", s.VID)
 			return storage.ErrInUse
 		}
+		p.w.volumes[s.VID].keep()
 		return os.Remove(image)
 	})
 }
@@ -530,6 +546,7 @@ func (p *Pool) Clear(_ context.Context, s storage.Spec) error {
 			p.w.breach("clear of a missing or started volume: %s", s.VID)
 			return storage.ErrInUse
 		}
+		p.w.volumes[s.VID].keep()
 		return nil
 	})
 }
@@ -580,8 +597,15 @@ func (p *Pool) Resize(_ context.Context, s storage.Spec, size int64) error {
 	})
 }
 
-func (p *Pool) Revert(_ context.Context, s storage.Spec, _ string) error {
-	return p.do("revert", s.VID, func() error { return storage.ErrNotFound })
+func (p *Pool) Revert(_ context.Context, s storage.Spec, revision string) error {
+	return p.do("revert", s.VID, func() error {
+		v := p.w.volumes[s.VID]
+		if v == nil || v.running || !slices.Contains(v.revisions, revision) {
+			return storage.ErrNotFound
+		}
+		v.keep()
+		return nil
+	})
 }
 
 func (p *Pool) Remove(_ context.Context, s storage.Spec) error {
@@ -602,7 +626,7 @@ func (p *Pool) Info(_ context.Context, s storage.Spec) (storage.Info, error) {
 		if v == nil {
 			return storage.ErrNotFound
 		}
-		i = storage.Info{Size: s.Size, Usage: 1 << 20, Running: v.running}
+		i = storage.Info{Size: s.Size, Usage: 1 << 20, Running: v.running, Revisions: slices.Clone(v.revisions)}
 		return nil
 	})
 	return i, err
