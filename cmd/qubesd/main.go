@@ -27,6 +27,7 @@ import (
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/router"
 	"cubicle/daemon/engine"
+	"cubicle/daemon/engine/external"
 	"cubicle/daemon/engine/sandbox"
 	"cubicle/daemon/paths"
 	qrexec "cubicle/daemon/qrexec/client"
@@ -94,7 +95,8 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	for _, e := range engines {
 		defer e.Close()
 	}
-	pool, err := file.New("varlibqubes", root.State())
+	var folders file.Folders
+	pool, err := folders.Open("varlibqubes", root.State(), false)
 	if err != nil {
 		return err
 	}
@@ -109,7 +111,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	r := router.Listen(routerSocket, []int{0, os.Geteuid(), f.QrexecUID}, log.With("part", "router"))
 	defer r.Close()
 	c, err := core.Open(opening, core.Config{
-		Store: state, Pools: []storage.Pool{pool}, Engines: engines, DefaultEngine: f.Engine,
+		Store: state, Pools: []storage.Pool{pool}, Drivers: []storage.Driver{folders.Driver()}, Engines: engines, DefaultEngine: f.Engine,
 		Router: r, Caller: caller{root}, Builder: builder{root, log.With("part", "template")},
 		Clock: core.WallClock{}, Log: log,
 		Links: root.Links(), Runs: filepath.Join(root.RunQubes(), "runs"), AgentDir: f.AgentDir, QrexecUID: f.QrexecUID, Logs: root.Log(),
@@ -120,12 +122,16 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	defer c.Close()
 
 	server := admin.New(c, log.With("part", "admin"))
+	server.Database = databaseReader(root)
 	defer server.Close()
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {
 		return err
 	}
 	if err := serve(server, root.Join("run/qubesd.internal.sock"), 0o600, -1, admin.Internal, failed); err != nil {
+		return err
+	}
+	if err := serve(server, root.Join("run/qubesd.misc.sock"), 0o660, f.Group, admin.Misc, failed); err != nil {
 		return err
 	}
 	busCtx, endBus := context.WithCancel(context.Background())
@@ -316,7 +322,12 @@ func (f *flags) engines(ctx context.Context, root paths.Root, log *slog.Logger) 
 	if len(usable) == 0 {
 		return nil, fmt.Errorf("no engine works here: %w", errors.Join(problems...))
 	}
-	return usable, nil
+	// The weakest comes last: only qubes that choose it have it.
+	foreign, err := external.New(filepath.Join(root.RunQubes(), external.Name))
+	if err != nil {
+		return nil, err
+	}
+	return append(usable, foreign), nil
 }
 
 func serve(s *admin.Server, path string, mode fs.FileMode, group int, surface admin.Surface, failed chan<- error) error {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -23,22 +24,34 @@ type Request struct {
 	Payload []byte
 }
 
-// parseRequest reads the bytes of a whole request:
+var errTooLarge = fmt.Errorf("the request is larger than %d bytes", MaxRequest)
+
+// readHead reads up to the zero byte that ends a request's header.
+func readHead(in *bufio.Reader) ([]byte, error) {
+	var head []byte
+	for {
+		b, err := in.ReadByte()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("the request has no end of its header: %w", err)
+		case b == 0:
+			return head, nil
+		case len(head) == MaxRequest-1:
+			return nil, errTooLarge
+		}
+		head = append(head, b)
+	}
+}
+
+// parseHead reads the header of a request, which is without its zero byte:
 //
-//	METHOD[+ARG] SP SOURCE SP TYPE SP DEST NUL PAYLOAD
-func parseRequest(raw []byte) (Request, error) {
-	if len(raw) > MaxRequest {
-		return Request{}, fmt.Errorf("the request is larger than %d bytes", MaxRequest)
-	}
-	head, payload, ok := bytes.Cut(raw, []byte{0})
-	if !ok {
-		return Request{}, fmt.Errorf("the request has no end of its header")
-	}
+//	METHOD[+ARG] SP SOURCE SP TYPE SP DEST
+func parseHead(head []byte) (Request, error) {
 	fields := strings.SplitN(string(head), " ", 4)
 	if len(fields) != 4 {
 		return Request{}, fmt.Errorf("the header has %d fields instead of 4", len(fields))
 	}
-	r := Request{Source: fields[1], Dest: fields[3], Payload: payload}
+	r := Request{Source: fields[1], Dest: fields[3]}
 	r.Method, r.Arg, _ = strings.Cut(fields[0], "+")
 	switch fields[2] {
 	case "name":
@@ -60,20 +73,17 @@ func writeOK(w io.Writer, text string) error {
 	return err
 }
 
-func writeEvent(w io.Writer, e core.Event) error {
-	var b strings.Builder
+func appendEvent(b *bytes.Buffer, e core.Event) {
 	b.WriteString("1\x00" + clean(string(e.Subject)) + "\x00" + clean(e.Name) + "\x00")
 	for _, a := range e.Args {
 		b.WriteString(clean(a.Key) + "\x00" + clean(a.Value) + "\x00")
 	}
 	b.WriteString("\x00")
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 func writeException(w io.Writer, kind core.Kind, message string) error {
 	// Old clients run %-formatting on the message.
-	message = strings.ReplaceAll(clean(message), "%", "%%")
+	message = strings.ReplaceAll(clean(strings.ToValidUTF8(message, "_")), "%", "%%")
 	_, err := io.WriteString(w, "2\x00"+string(kind)+"\x00\x00"+message+"\x00")
 	return err
 }

@@ -144,12 +144,16 @@ func parseColumn(word string, rows map[qube.Class]map[string]qube.Property) (col
 	case word == "tags":
 		return func(q core.Qube) (string, bool) { return strings.Join(q.Tags(), " "), true }, nil
 	case word == "memory":
-		return func(q core.Qube) (string, bool) { return strconv.FormatInt(q.MemoryUsed()>>10, 10), q.XID() >= 0 }, nil
+		return func(q core.Qube) (string, bool) { return strconv.FormatInt(q.MemoryUsed()>>10, 10), measured(q) }, nil
 	case word == "cpu":
-		return func(q core.Qube) (string, bool) { return strconv.FormatFloat(q.CPUUsage(), 'f', 0, 64), q.XID() >= 0 }, nil
+		return func(q core.Qube) (string, bool) { return strconv.FormatFloat(q.CPUUsage(), 'f', 0, 64), measured(q) }, nil
 	}
 	return nil, errNoColumn
 }
+
+// measured reports whether there are measurements of a qube: it runs, and is
+// not dom0.
+func measured(q core.Qube) bool { return !q.IsAdmin() && q.XID() >= 0 }
 
 func escapeCell(text string) string {
 	if !strings.ContainsAny(text, "\\\n\t") {

@@ -1,85 +1,144 @@
 // Package admin serves the Admin API (spec/admin-api.md): upstream's framing
-// and methods over run/qubesd.sock and run/qubesd.internal.sock.
+// and methods over run/qubesd.sock, run/qubesd.internal.sock and
+// run/qubesd.misc.sock.
 //
 // The methods are one table (methods.go): name, which destination they take,
-// whether they have an argument and a payload, and what they do.
+// whether they have an argument and a payload, and what they do. A Policy
+// says who may call them.
 package admin
 
 import (
+	"bufio"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"strings"
+	"runtime/debug"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cubicle/daemon/core"
-	"cubicle/daemon/qube"
 )
 
-// requestTime is how long a client may take to send its request.
-const requestTime = 30 * time.Second
+// Bounds of a connection. A client that is slower is hung up on.
+const (
+	requestTime = 30 * time.Second // for a whole request
+	replyTime   = 30 * time.Second // for taking a reply, or the events that are due
+	pieceTime   = 30 * time.Second // between two pieces of a volume's contents
+	// maxIdle is how many clients may be about to send their request. One
+	// more, and the one that has been at it longest is hung up on.
+	maxIdle = 1000
+	// acceptPause is the pause after this process has run out of files.
+	acceptPause = 50 * time.Millisecond
+)
 
-// Server answers requests.
+// Server answers requests. Its fields are set before Serve.
 type Server struct {
-	core *core.Core
-	log  *slog.Logger
-	life context.Context
-	end  context.CancelFunc
-	work sync.WaitGroup
+	// Policy says who may call what.
+	Policy Policy
+	// Database reads the entries below a path of a running qube's QubesDB;
+	// nil: none can be read.
+	Database func(ctx context.Context, q core.Qube, prefix string) (map[string]string, error)
+	// RequestTime is how long a client may take to send its request.
+	RequestTime time.Duration
 
-	mu    sync.Mutex // guards conns
+	core   *core.Core
+	log    *slog.Logger
+	life   context.Context
+	end    context.CancelFunc
+	work   sync.WaitGroup
+	tokens tokens
+	info   infoCache
+
+	mu    sync.Mutex // guards what follows
 	conns map[net.Conn]struct{}
+	idle  list.List // of the net.Conn whose request has not come, oldest first
 }
 
-// New returns a server of that core.
+// New returns a server of that core, for dom0 only and without a database.
 func New(c *core.Core, log *slog.Logger) *Server {
-	s := &Server{core: c, log: log, conns: map[net.Conn]struct{}{}}
+	s := &Server{Policy: Dom0Only{}, RequestTime: requestTime, core: c, log: log, conns: map[net.Conn]struct{}{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
 
-// Surface is a set of methods served on one socket.
+// Surface is a set of methods served on one socket (spec/admin-api.md §1).
 type Surface int
 
 // The surfaces.
 const (
 	Public   Surface = iota // admin.*
 	Internal                // internal.*: trusted helpers of dom0 only
+	Misc                    // what qubes tell of themselves
 )
 
 // Serve answers on a socket until Close, or an error of Accept.
 func (s *Server) Serve(l net.Listener, surface Surface) error {
-	methods := publicMethods()
-	if surface == Internal {
-		methods = internalMethods()
-	}
+	methods := table(surface)
 	stop := context.AfterFunc(s.life, func() { l.Close() })
 	defer stop()
 	for {
 		conn, err := l.Accept()
-		if err != nil {
-			if s.life.Err() != nil {
-				return nil
+		switch {
+		case s.life.Err() != nil:
+			if err == nil {
+				conn.Close()
 			}
+			return nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ECONNABORTED):
+			s.log.Warn("accept a client", "error", err)
+			s.hangUpOldest()
+			select {
+			case <-time.After(acceptPause):
+			case <-s.life.Done():
+			}
+			continue
+		case err != nil:
 			return fmt.Errorf("accept: %w", err)
 		}
-		s.mu.Lock()
-		s.conns[conn] = struct{}{}
-		s.mu.Unlock()
+		received := s.admit(conn)
 		s.work.Go(func() {
-			defer func() {
-				s.mu.Lock()
-				delete(s.conns, conn)
-				s.mu.Unlock()
-				conn.Close()
-			}()
-			s.handle(conn, methods)
+			defer s.dismiss(conn)
+			s.handle(conn, received, methods)
 		})
 	}
+}
+
+// admit takes a client in. The returned function is called when its request
+// has come.
+func (s *Server) admit(conn net.Conn) (received func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[conn] = struct{}{}
+	at := s.idle.PushBack(conn)
+	for s.idle.Len() > maxIdle {
+		s.idle.Remove(s.idle.Front()).(net.Conn).Close()
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.idle.Remove(at) // no-op for one that was removed
+	}
+}
+
+func (s *Server) hangUpOldest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := s.idle.Front(); at != nil {
+		s.idle.Remove(at).(net.Conn).Close()
+	}
+}
+
+func (s *Server) dismiss(conn net.Conn) {
+	s.mu.Lock()
+	delete(s.conns, conn)
+	s.mu.Unlock()
+	conn.Close()
 }
 
 // Close ends serving; requests under way are cut off, jobs that they started
@@ -95,180 +154,78 @@ func (s *Server) Close() {
 }
 
 // handle answers one request.
-func (s *Server) handle(conn net.Conn, methods map[string]method) {
+func (s *Server) handle(conn net.Conn, received func(), methods map[string]method) {
+	defer received()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("a request made us panic", "panic", fmt.Sprint(p))
+			s.log.Error("a request made us panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
-	if err := conn.SetReadDeadline(time.Now().Add(requestTime)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(s.RequestTime)); err != nil {
 		return
 	}
-	raw, err := io.ReadAll(io.LimitReader(conn, MaxRequest+1))
+	in := bufio.NewReader(conn)
+	req, err := s.receive(in, methods)
+	received()
 	if err != nil {
-		s.log.Warn("read a request", "error", err)
+		// Upstream, too, hangs up without a word.
+		s.log.Warn("a bad request", "error", err)
 		return
 	}
-	req, err := parseRequest(raw)
-	if err != nil {
-		s.log.Warn("a bad request", "error", err) // upstream, too, hangs up
+	c := &call{Server: s, req: req, conn: conn, body: &pieces{conn, in}}
+	text, err := c.serve(methods)
+	if c.streamed {
+		if err != nil {
+			s.log.Info("a stream of events is ended", "method", req.Method, "error", err)
+		}
 		return
 	}
-	call := &call{Server: s, req: req, conn: conn}
-	text, err := call.serve(methods)
-	switch {
-	case err == nil && call.streamed:
-	case err == nil:
+	if derr := conn.SetWriteDeadline(time.Now().Add(replyTime)); derr != nil {
+		return
+	}
+	if err == nil {
 		err = writeOK(conn, text)
-	default:
-		s.log.Debug("a request failed", "method", req.Method, "dest", req.Dest, "error", err)
+	} else {
+		s.log.Debug("a request failed", "method", printable(req.Method), "dest", printable(req.Dest), "error", err)
 		err = writeException(conn, core.KindOf(err), err.Error())
 	}
 	if err != nil {
-		s.log.Debug("answer a request", "method", req.Method, "error", err)
+		s.log.Debug("answer a request", "method", printable(req.Method), "error", err)
 	}
 }
 
-// call is one request being answered.
-type call struct {
-	*Server
-	req      Request
-	conn     net.Conn
-	view     *core.View
-	source   core.Qube
-	dest     core.Qube
-	streamed bool // the answer was a stream of events
-}
-
-// serve makes the checks of spec/admin-api.md §1.1 and runs the method.
-func (c *call) serve(methods map[string]method) (string, error) {
-	c.view = c.core.View()
-	var err error
-	if c.source, err = c.lookup(c.req.Source); err != nil {
-		return "", err
+// receive reads a request up to its end, or of a method that takes the
+// contents of a volume up to those.
+func (s *Server) receive(in *bufio.Reader, methods map[string]method) (Request, error) {
+	head, err := readHead(in)
+	if err != nil {
+		return Request{}, err
 	}
-	if c.dest, err = c.lookup(c.req.Dest); err != nil {
-		return "", err
+	req, err := parseHead(head)
+	if err != nil || methods[req.Method].payload == contents {
+		return req, err
 	}
-	m, ok := methods[c.req.Method]
-	if !ok {
-		return "", core.Failf(core.ProtocolViolation, "unknown method %s", printable(c.req.Method))
-	}
+	left := MaxRequest - len(head) - 1
+	req.Payload, err = io.ReadAll(io.LimitReader(in, int64(left)+1))
 	switch {
-	case m.dest == onDom0 && !c.dest.IsAdmin():
-		return "", core.Failf(core.ProtocolViolation, "%s is for dom0 only", c.req.Method)
-	case m.dest == onQube && c.dest.IsAdmin():
-		return "", core.Failf(core.ProtocolViolation, "%s is not for dom0", c.req.Method)
+	case err != nil:
+		return Request{}, fmt.Errorf("read a request: %w", err)
+	case len(req.Payload) > left:
+		return Request{}, errTooLarge
 	}
-	if err := m.arg.check(c.req.Arg != "", c.req.Method, "an argument"); err != nil {
-		return "", err
-	}
-	if err := m.payload.check(len(c.req.Payload) > 0, c.req.Method, "a payload"); err != nil {
-		return "", err
-	}
-	return m.do(c.life, c)
+	return req, nil
 }
 
-// lookup finds the qube that a request names.
-func (c *call) lookup(text string) (core.Qube, error) {
-	if id, ok := strings.CutPrefix(text, "uuid:"); ok {
-		u, err := qube.ParseUUID(id)
-		if err != nil {
-			return core.Qube{}, core.Failf("QubesVMInvalidUUIDError", "%s", err)
-		}
-		q, ok := c.view.Lookup(u)
-		if !ok {
-			return core.Qube{}, core.Failf(core.NotFound, "there is no qube with the uuid %s", u)
-		}
-		return q, nil
-	}
-	n, err := qube.ParseName(text)
-	if err != nil {
-		return core.Qube{}, core.Failf(core.BadValue, "%s", err)
-	}
-	q, ok := c.view.Named(n)
-	if !ok {
-		return core.Qube{}, core.Failf(core.NotFound, "there is no qube named %s", n)
-	}
-	return q, nil
+// pieces reads the contents of a volume, which may take long, but has to go
+// on.
+type pieces struct {
+	conn net.Conn
+	in   *bufio.Reader
 }
 
-// printable shows unchecked text in a message.
-func printable(s string) string {
-	if len(s) > 64 {
-		s = s[:64] + "..."
+func (p *pieces) Read(b []byte) (int, error) {
+	if err := p.conn.SetReadDeadline(time.Now().Add(pieceTime)); err != nil {
+		return 0, err
 	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '_'
-		}
-		return r
-	}, s)
-}
-
-// finish waits for a job that the request started.
-func (c *call) finish(ctx context.Context, job uint64, err error) (string, error) {
-	if err != nil {
-		return "", err
-	}
-	return "", c.core.Wait(ctx, job)
-}
-
-// events streams what happens to the destination until the client goes.
-func (c *call) events(ctx context.Context) error {
-	return c.stream(ctx, func(ctx context.Context, sub *core.Subscription) error {
-		for {
-			batch, _, err := sub.Next(ctx)
-			if err != nil {
-				return err
-			}
-			for _, e := range batch {
-				if e.Name == "" || !c.dest.IsAdmin() && e.Qube != c.dest.UUID() {
-					continue
-				}
-				if err := c.tell(e); err != nil {
-					return err
-				}
-			}
-		}
-	})
-}
-
-// errHungUp ends a stream whose client went.
-var errHungUp = errors.New("the client hung up")
-
-// tell sends an event.
-func (c *call) tell(e core.Event) error {
-	if err := writeEvent(c.conn, e); err != nil {
-		return errHungUp
-	}
-	return nil
-}
-
-// stream lets send answer with events until the client goes.
-func (c *call) stream(ctx context.Context, send func(context.Context, *core.Subscription) error) error {
-	c.streamed = true
-	sub := c.core.Subscribe()
-	defer sub.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		// The client has half-closed already: only its going ends this
-		// stream, and that is seen when writing, or as an error here.
-		<-ctx.Done()
-		c.conn.Close()
-	}()
-	gone := watchHangup(ctx, c.conn)
-	go func() {
-		<-gone
-		cancel()
-	}()
-	err := c.tell(core.Event{Name: "connection-established"})
-	if err == nil {
-		err = send(ctx, sub)
-	}
-	if errors.Is(err, errHungUp) || errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return p.in.Read(b)
 }

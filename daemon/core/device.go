@@ -33,7 +33,7 @@ func (c *Core) AssignDevice(id qube.UUID, a device.Assignment) error {
 			return Failf(DeviceAssigned, "%s is assigned to %s already", a.Device, q.Name())
 		case a.Class == device.PCI && q.IsAdmin():
 			return Failf(BadValue, "dom0 has its PCI devices anyway")
-		case a.Class == device.PCI && q.Property("virt_mode") == "pvh":
+		case a.Class == device.PCI && q.e.rec.Properties["virt_mode"] == "pvh":
 			return Failf(BadValue, "%s cannot have PCI devices while its virt_mode is pvh", q.Name())
 		case a.Backend == string(q.Name()):
 			return Failf(BadValue, "%s has that device anyway", q.Name())
@@ -104,18 +104,6 @@ func (c *Core) changeDevices(id qube.UUID, change func(*tx, Qube, *entry) error)
 		}
 		return change(t, q, t.amend(id))
 	})
-}
-
-// deviceUser is a qube that some device of q is assigned to, if any: q must
-// not go then.
-func (q Qube) deviceUser() (Qube, bool) {
-	admin, _ := q.v.Lookup(qube.Dom0UUID)
-	for _, o := range append(q.v.Qubes(), admin) {
-		if slices.ContainsFunc(o.e.rec.Devices, func(a device.Assignment) bool { return a.Backend == string(q.Name()) }) {
-			return o, true
-		}
-	}
-	return Qube{}, false
 }
 
 // NoDevices tells why a device cannot be attached to a qube.

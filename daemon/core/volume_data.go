@@ -61,7 +61,7 @@ func (c *Core) editVolume(ctx context.Context, id qube.UUID, name, what string, 
 	case !q.isDown():
 		return Failf(NotHalted, "shut %s down first: its volume %s is in use", q.Name(), name)
 	case !v.Spec.SaveOnStop:
-		return Failf(PoolFailure, "the volume %s of %s keeps nothing: there is nothing to %s", name, q.Name(), what)
+		return Failf(PoolFailure, "the volume %s of %s is made anew at each start", name, q.Name())
 	}
 	p, err := c.pool(v.Pool)
 	if err != nil {
@@ -128,7 +128,7 @@ func (c *Core) CloneVolume(ctx context.Context, id qube.UUID, name string, fromI
 		return err
 	}
 	if !from.Spec.SaveOnStop {
-		return Failf(PoolFailure, "the volume %s of %s keeps nothing that could be copied", fromName, source.Name())
+		return Failf(PoolFailure, "the volume %s of %s is made anew at each start: nothing can be copied", fromName, source.Name())
 	}
 	if id == fromID && name == fromName {
 		return Failf(VolumeCopyInUse, "a volume cannot be copied to itself")
@@ -203,7 +203,7 @@ func (c *Core) BeginImport(ctx context.Context, id qube.UUID, name string, size 
 	case !q.isDown():
 		return "", 0, Failf(NotHalted, "shut %s down first: its volume %s is in use", q.Name(), name)
 	case !v.Spec.SaveOnStop:
-		return "", 0, Failf(PoolFailure, "the volume %s of %s keeps nothing: nothing can be imported", name, q.Name())
+		return "", 0, Failf(PoolFailure, "the volume %s of %s is made anew at each start", name, q.Name())
 	case size < 0 || size > maxVolume:
 		return "", 0, Failf(BadValue, "a volume has at most %d TiB", maxVolume>>40)
 	}

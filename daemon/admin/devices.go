@@ -1,0 +1,191 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"cubicle/daemon/core"
+	"cubicle/daemon/device"
+)
+
+// deviceMethods are spec/admin-api.md §2.6. No engine of this system passes
+// devices to qubes: there is none to list, and none can be attached.
+func deviceMethods() map[string]method {
+	m := map[string]method{
+		"admin.vm.device.denied.List":   {onAny, absent, absent, listDenied},
+		"admin.vm.device.denied.Add":    {onAny, absent, maybe, addDenied},
+		"admin.vm.device.denied.Remove": {onAny, absent, maybe, removeDenied},
+	}
+	for _, class := range device.Classes() {
+		of := func(do func(context.Context, *call, device.Class) (string, error)) func(context.Context, *call) (string, error) {
+			return func(ctx context.Context, c *call) (string, error) { return do(ctx, c, class) }
+		}
+		prefix := "admin.vm.device." + string(class) + "."
+		m[prefix+"Available"] = method{onAny, maybe, absent, of(listAvailable)}
+		m[prefix+"Assigned"] = method{onAny, maybe, absent, of(listAssigned)}
+		m[prefix+"Attached"] = method{onAny, maybe, absent, of(listAttached)}
+		m[prefix+"Assign"] = method{onAny, needed, needed, of(assign)}
+		m[prefix+"Unassign"] = method{onAny, needed, absent, of(unassign)}
+		m[prefix+"Attach"] = method{onAny, needed, maybe, of(attach)}
+		m[prefix+"Detach"] = method{onAny, needed, absent, of(detach)}
+		m[prefix+"Set.assignment"] = method{onAny, needed, needed, of(setAssignment)}
+	}
+	return m
+}
+
+// deviceKind is the exception for a failure of package device.
+func deviceKind(err error) error {
+	if mode, ok := errors.AsType[*device.ErrMode](err); ok {
+		return core.Failf(core.BadDeviceMode, "%s", mode)
+	}
+	if err != nil {
+		return core.Failf(core.ProtocolViolation, "%s", err)
+	}
+	return nil
+}
+
+func (c *call) device(class device.Class) (device.Device, error) {
+	d, err := device.ParseArgument(class, c.req.Arg)
+	return d, deviceKind(err)
+}
+
+// listAvailable has nothing to list, but for what is wrong with the question.
+func listAvailable(_ context.Context, c *call, class device.Class) (string, error) {
+	if c.req.Arg == "" {
+		return "", nil
+	}
+	return "", deviceKind(device.CheckPort(class, c.req.Arg))
+}
+
+func listAttached(_ context.Context, c *call, class device.Class) (string, error) {
+	if c.req.Arg == "" {
+		return "", nil
+	}
+	_, err := device.ParsePort(class, c.req.Arg)
+	return "", deviceKind(err)
+}
+
+func listAssigned(_ context.Context, c *call, class device.Class) (string, error) {
+	all := device.Device{Class: class, Backend: device.Any, Port: device.Any, ID: device.Any}
+	wanted := all
+	if c.req.Arg != "" {
+		var err error
+		if wanted, err = device.ParsePort(class, c.req.Arg); err != nil {
+			return "", deviceKind(err)
+		}
+	}
+	var list []string
+	for _, a := range c.dest.Devices() {
+		if a.At(wanted) {
+			list = append(list, a.Key()+" "+a.Serialize(c.dest.Name()))
+		}
+	}
+	return lines(list), nil
+}
+
+func assign(_ context.Context, c *call, class device.Class) (string, error) {
+	d, err := c.device(class)
+	if err != nil {
+		return "", err
+	}
+	a, err := device.ParseAssignment(string(c.req.Payload), d, c.dest.Name())
+	if err != nil {
+		return "", deviceKind(err)
+	}
+	return "", c.core.AssignDevice(c.dest.UUID(), a)
+}
+
+func unassign(_ context.Context, c *call, class device.Class) (string, error) {
+	d, err := c.device(class)
+	if err != nil {
+		return "", err
+	}
+	return "", c.core.UnassignDevice(c.dest.UUID(), d)
+}
+
+func attach(_ context.Context, c *call, class device.Class) (string, error) {
+	d, err := c.device(class)
+	if err != nil {
+		return "", err
+	}
+	if _, err := device.ParseAssignment(string(c.req.Payload), d, c.dest.Name()); err != nil {
+		return "", deviceKind(err)
+	}
+	if !c.dest.State().IsUp() {
+		return "", core.Failf(core.NotRunning, "%s is not running", c.dest.Name())
+	}
+	return "", c.core.NoDevices(c.dest, class)
+}
+
+func detach(_ context.Context, c *call, class device.Class) (string, error) {
+	d, err := c.device(class)
+	if err != nil {
+		return "", err
+	}
+	return "", core.Failf(core.DeviceNotAssigned, "%s is not attached to %s", d, c.dest.Name())
+}
+
+func setAssignment(_ context.Context, c *call, class device.Class) (string, error) {
+	d, err := c.device(class)
+	if err != nil {
+		return "", err
+	}
+	mode, err := device.ParseMode(string(c.req.Payload))
+	if err != nil {
+		return "", deviceKind(err)
+	}
+	return "", c.core.SetDeviceMode(c.dest.UUID(), d, mode)
+}
+
+// deniedProperty holds the codes of the interfaces that a qube must not have.
+const deniedProperty = "devices_denied"
+
+func (c *call) denied() ([]string, error) {
+	codes, err := device.ParseInterfaces(c.dest.Property(deniedProperty))
+	return codes, deviceKind(err)
+}
+
+func listDenied(_ context.Context, c *call) (string, error) {
+	codes, err := c.denied()
+	return strings.Join(codes, "\n"), err
+}
+
+func addDenied(_ context.Context, c *call) (string, error) {
+	now, err := c.denied()
+	if err != nil {
+		return "", err
+	}
+	more, err := device.ParseInterfaces(string(c.req.Payload))
+	if err != nil {
+		return "", deviceKind(err)
+	}
+	return "", c.setDenied(now, append(slices.Clone(now), more...))
+}
+
+func removeDenied(_ context.Context, c *call) (string, error) {
+	now, err := c.denied()
+	if err != nil {
+		return "", err
+	}
+	if string(c.req.Payload) == "all" {
+		return "", c.setDenied(now, nil)
+	}
+	gone, err := device.ParseInterfaces(string(c.req.Payload))
+	if err != nil {
+		return "", deviceKind(err)
+	}
+	left := slices.DeleteFunc(slices.Clone(now), func(code string) bool { return slices.Contains(gone, code) })
+	return "", c.setDenied(now, left)
+}
+
+// setDenied stores the codes, unless they are what they were.
+func (c *call) setDenied(now, codes []string) error {
+	slices.Sort(codes)
+	codes = slices.Compact(codes)
+	if slices.Equal(now, codes) {
+		return nil
+	}
+	return c.core.SetProperty(c.dest.UUID(), deniedProperty, strings.Join(codes, ""))
+}
