@@ -76,6 +76,7 @@ func leaveChroot(t *boundary.Target) error {
 	if err != nil {
 		return err
 	}
+	defer os.Remove(dir) // by its name from outside, where the walk ends
 	up, err := os.Open("/")
 	if err != nil {
 		return err
