@@ -3,6 +3,7 @@ package dom0test
 import (
 	"bufio"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 )
@@ -10,17 +11,23 @@ import (
 // StartBus runs a private dbus-daemon and returns its address and what ends
 // it.
 func StartBus() (address string, stop func(), err error) {
-	daemon := exec.Command("dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1")
-	out, err := daemon.StdoutPipe()
+	dir, err := os.MkdirTemp("", "bus-*")
 	if err != nil {
-		return "", nil, fmt.Errorf("dbus-daemon: %w", err)
+		return "", nil, err
 	}
-	if err := daemon.Start(); err != nil {
+	daemon := exec.Command("dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=1", "--address=unix:path="+dir+"/bus")
+	out, err := daemon.StdoutPipe()
+	if err == nil {
+		err = daemon.Start()
+	}
+	if err != nil {
+		os.RemoveAll(dir)
 		return "", nil, fmt.Errorf("dbus-daemon: %w", err)
 	}
 	end := func() {
 		daemon.Process.Kill()
 		daemon.Wait()
+		os.RemoveAll(dir)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {

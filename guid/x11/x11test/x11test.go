@@ -125,7 +125,7 @@ func startBus(t testing.TB, env []string) string {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=3")
+	cmd := exec.Command("dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=3", "--address=unix:path="+filepath.Join(t.TempDir(), "bus"))
 	cmd.Env = env
 	cmd.ExtraFiles = []*os.File{w}
 	run(t, cmd)
