@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -95,8 +96,8 @@ func (c *Core) draft(n NewQube, clone *Qube) (plan, error) {
 		return plan{}, err
 	}
 	q := p.imagine(v)
-	for prop, text := range n.Properties {
-		if err := c.draftProperty(q, &p.rec, prop, text); err != nil {
+	for _, prop := range slices.Sorted(maps.Keys(n.Properties)) {
+		if err := c.draftProperty(q, &p.rec, prop, n.Properties[prop]); err != nil {
 			return plan{}, err
 		}
 	}
@@ -237,7 +238,8 @@ func (c *Core) draftProperty(q Qube, rec *store.Record, name, text string) error
 
 // draftVolumes takes over what was said of a new qube's volumes.
 func (c *Core) draftVolumes(q Qube, rec *store.Record, n NewQube) error {
-	for volume, pool := range n.Pools {
+	for _, volume := range slices.Sorted(maps.Keys(n.Pools)) {
+		pool := n.Pools[volume]
 		if vol, ok := q.Volume(volume); !ok || vol.Spec.SnapOnStart {
 			return Failf(BadValue, "the pool of volume %q cannot be chosen", volume)
 		}
@@ -248,7 +250,8 @@ func (c *Core) draftVolumes(q Qube, rec *store.Record, n NewQube) error {
 		set.Pool = pool
 		rec.Volumes[volume] = set
 	}
-	for volume, size := range n.Sizes {
+	for _, volume := range slices.Sorted(maps.Keys(n.Sizes)) {
+		size := n.Sizes[volume]
 		vol, ok := q.Volume(volume)
 		switch {
 		case !ok || vol.Spec.SnapOnStart:

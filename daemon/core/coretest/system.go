@@ -25,8 +25,9 @@ type System struct {
 	Dir    string
 }
 
-// Start opens a system on a folder that may hold the state of an earlier one.
-func Start(w *World, dir string, clock core.Clock) (*System, error) {
+// Start opens a system on a folder that may hold the state of an earlier one,
+// with the world's engine and perhaps more.
+func Start(w *World, dir string, clock core.Clock, more ...engine.Engine) (*System, error) {
 	s := &System{World: w, Dir: dir, Clock: clock, Router: w.NewRouter()}
 	s.Engine = w.NewEngine("test", s.Router)
 	st, err := store.Open(filepath.Join(dir, "state"))
@@ -39,7 +40,7 @@ func Start(w *World, dir string, clock core.Clock) (*System, error) {
 	}
 	s.Core, err = core.Open(context.Background(), core.Config{
 		Store: st, Pools: []storage.Pool{w.NewPool(imports)}, Drivers: []storage.Driver{w.PoolDriver(imports)},
-		Engines: []engine.Engine{s.Engine},
+		Engines: append([]engine.Engine{s.Engine}, more...),
 		Router:  s.Router, Caller: w, Builder: w, Clock: clock, Log: slog.New(slog.DiscardHandler),
 		Logs: filepath.Join(dir, "log"), Links: filepath.Join(dir, "links"), Runs: filepath.Join(dir, "runs"), AgentDir: dir, QrexecUID: os.Geteuid(),
 	})

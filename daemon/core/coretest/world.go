@@ -643,6 +643,13 @@ func (p *Pool) Recover(_ context.Context, running []storage.VID) error {
 	return nil
 }
 
+// Announced is what the router was told of a domain.
+func (w *World) Announced(d vchan.Domain) control.Qube {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.up[d]
+}
+
 // Domains are the domains that the router was told of.
 func (w *World) Domains() []vchan.Domain {
 	w.mu.Lock()
