@@ -1,5 +1,5 @@
 // Command cubicle runs a whole Cubicle desktop without systemd: up, down,
-// shot, doctor.
+// shot, doctor; and import and export, from and to a Qubes OS.
 package main
 
 import (
@@ -32,6 +32,8 @@ type cli struct {
 	Down   downCmd   `cmd:"" help:"Stop the desktop of a root folder and everything that it started."`
 	Shot   shotCmd   `cmd:"" help:"Save a picture of the desktop."`
 	Doctor doctorCmd `cmd:"" help:"Tell what this machine offers to run qubes with, what follows, and how to mend what is missing."`
+	Import importCmd `cmd:"" help:"Bring the qubes of a Qubes OS over: read its qubes.xml, tell what would be done, and with --apply do it."`
+	Export exportCmd `cmd:"" help:"Write all qubes and settings as a qubes.xml."`
 
 	System   systemCmd   `cmd:"" hidden:"" help:"The part of up that runs as root."`
 	KVMGuest kvmGuestCmd `cmd:"" name:"kvm-guest" hidden:"" help:"Run a tiny KVM guest."`
