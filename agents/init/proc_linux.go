@@ -70,7 +70,10 @@ func parseStat(stat []byte) (session int, alive bool) {
 		return 0, false
 	}
 	session, err := strconv.Atoi(string(fields[3]))
-	return session, err == nil
+	if err != nil {
+		return 0, false
+	}
+	return session, true
 }
 
 // names tells what processes are called, for people.
