@@ -26,12 +26,12 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // Admin API.
 func serve(t *testing.T, surface Surface) (*coretest.System, string) {
 	t.Helper()
-	sys, path, _ := serveAll(t, surface)
+	sys, path, _ := serveAs(t, surface, func(*Server) {})
 	return sys, path
 }
 
-// serveAll is serve with the server, which has not got a request yet.
-func serveAll(t *testing.T, surface Surface) (*coretest.System, string, *Server) {
+// serveAs is serve with a server that is set up otherwise.
+func serveAs(t *testing.T, surface Surface, setUp func(*Server)) (*coretest.System, string, *Server) {
 	t.Helper()
 	sys := coretest.NewSystem(t)
 	if _, err := sys.NewQube("work", "blue"); err != nil {
@@ -43,6 +43,7 @@ func serveAll(t *testing.T, surface Surface) (*coretest.System, string, *Server)
 		t.Fatal(err)
 	}
 	s := New(sys.Core, slog.New(slog.DiscardHandler))
+	setUp(s)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l, surface) }()
 	t.Cleanup(func() {

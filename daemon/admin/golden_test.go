@@ -18,6 +18,7 @@ import (
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
+	"cubicle/daemon/qube"
 )
 
 // What changes from run to run, or from machine to machine.
@@ -79,14 +80,14 @@ var streaming = []string{"admin.Events", "admin.vm.Stats", "cubicle.job.Events"}
 
 func play(t *testing.T, file string, asked map[string]bool) {
 	g := &golden{t: t, entries: map[string]string{}}
-	var server *Server
-	g.sys, g.path, server = serveAll(t, surfaceOf(file))
-	server.Database = func(_ context.Context, q core.Qube, prefix string) (map[string]string, error) {
-		if len(g.entries) == 0 {
-			return nil, errors.New("the database is gone")
+	g.sys, g.path, _ = serveAs(t, surfaceOf(file), func(s *Server) {
+		s.Database = func(context.Context, core.Qube, string) (map[string]string, error) {
+			if len(g.entries) == 0 {
+				return nil, errors.New("the database is gone")
+			}
+			return maps.Clone(g.entries), nil
 		}
-		return maps.Clone(g.entries), nil
-	}
+	})
 	for _, name := range streaming {
 		asked[name] = true // by tests of their own
 	}
@@ -137,6 +138,9 @@ func play(t *testing.T, file string, asked map[string]bool) {
 //	entry KEY=TEXT  an entry in the database of every qube
 //	forget          no entry any more
 //	fail OP VID     that operation of the pool fails from now on
+//	start QUBE      starts it
+//	has QUBE F=V    fails the test unless the qube has the feature
+//	lacks QUBE F    fails the test if it has
 func (g *golden) do(command string) {
 	word, rest, _ := strings.Cut(command, " ")
 	switch word {
@@ -157,6 +161,17 @@ func (g *golden) do(command string) {
 		clear(g.entries)
 	case "fail":
 		g.sys.World.Set(func(w *coretest.World) { w.FailPool[rest] = errors.New("the disk is on fire") })
+	case "start":
+		if err := g.sys.Done(g.sys.Start(mustFind(g.t, g.sys, qube.Name(rest)))); err != nil {
+			g.t.Fatal(err)
+		}
+	case "has", "lacks":
+		name, feature, _ := strings.Cut(rest, " ")
+		feature, want, _ := strings.Cut(feature, "=")
+		q, _ := g.sys.View().Named(qube.Name(name))
+		if got, ok := q.Feature(feature); ok != (word == "has") || got != want {
+			g.t.Errorf("%s: %q, %v", command, got, ok)
+		}
 	default:
 		g.t.Fatalf("unknown command %q", command)
 	}

@@ -25,11 +25,10 @@ import (
 	"cubicle/daemon/core"
 )
 
-// Bounds of a connection. A client that is slower is hung up on.
 const (
-	requestTime = 30 * time.Second // for a whole request
-	replyTime   = 30 * time.Second // for taking a reply, or the events that are due
-	pieceTime   = 30 * time.Second // between two pieces of a volume's contents
+	// clientTime is what clients have for a request, a reply, and each piece
+	// of a volume's contents.
+	clientTime = 30 * time.Second
 	// maxIdle is how many clients may be about to send their request. One
 	// more, and the one that has been at it longest is hung up on.
 	maxIdle = 1000
@@ -44,8 +43,10 @@ type Server struct {
 	// Database reads the entries below a path of a running qube's QubesDB;
 	// nil: none can be read.
 	Database func(ctx context.Context, q core.Qube, prefix string) (map[string]string, error)
-	// RequestTime is how long a client may take to send its request.
-	RequestTime time.Duration
+	// RequestTime is how long a client may take to send its request,
+	// ReplyTime how long to take a reply, or the events that are due. One that
+	// is slower is hung up on.
+	RequestTime, ReplyTime time.Duration
 
 	core   *core.Core
 	log    *slog.Logger
@@ -62,7 +63,7 @@ type Server struct {
 
 // New returns a server of that core, for dom0 only and without a database.
 func New(c *core.Core, log *slog.Logger) *Server {
-	s := &Server{Policy: Dom0Only{}, RequestTime: requestTime, core: c, log: log, conns: map[net.Conn]struct{}{}}
+	s := &Server{Policy: Dom0Only{}, RequestTime: clientTime, ReplyTime: clientTime, core: c, log: log, conns: map[net.Conn]struct{}{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -180,7 +181,7 @@ func (s *Server) handle(conn net.Conn, received func(), methods map[string]metho
 		}
 		return
 	}
-	if derr := conn.SetWriteDeadline(time.Now().Add(replyTime)); derr != nil {
+	if derr := conn.SetWriteDeadline(time.Now().Add(s.ReplyTime)); derr != nil {
 		return
 	}
 	if err == nil {
@@ -224,7 +225,7 @@ type pieces struct {
 }
 
 func (p *pieces) Read(b []byte) (int, error) {
-	if err := p.conn.SetReadDeadline(time.Now().Add(pieceTime)); err != nil {
+	if err := p.conn.SetReadDeadline(time.Now().Add(clientTime)); err != nil {
 		return 0, err
 	}
 	return p.in.Read(b)

@@ -15,13 +15,13 @@ import (
 // errHungUp ends a stream whose client went, or takes nothing.
 var errHungUp = errors.New("the client hung up")
 
-// tell sends events, to a client that takes them within replyTime.
+// tell sends events, to a client that takes them within ReplyTime.
 func (c *call) tell(events ...core.Event) error {
 	var b bytes.Buffer
 	for _, e := range events {
 		appendEvent(&b, e)
 	}
-	err := c.conn.SetWriteDeadline(time.Now().Add(replyTime))
+	err := c.conn.SetWriteDeadline(time.Now().Add(c.ReplyTime))
 	if err == nil {
 		_, err = c.conn.Write(b.Bytes())
 	}
