@@ -37,13 +37,26 @@ func serveAs(t *testing.T, surface Surface, setUp func(*Server)) (*coretest.Syst
 	if _, err := sys.NewQube("work", "blue"); err != nil {
 		t.Fatal(err)
 	}
+	s := New(sys.Core, quiet())
+	setUp(s)
+	return sys, listen(t, s, surface), s
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// serveCore returns the path of a socket of a core's Admin API.
+func serveCore(t *testing.T, c *core.Core, surface Surface) string {
+	t.Helper()
+	return listen(t, New(c, quiet()), surface)
+}
+
+func listen(t *testing.T, s *Server, surface Surface) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(sys.Core, slog.New(slog.DiscardHandler))
-	setUp(s)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l, surface) }()
 	t.Cleanup(func() {
@@ -52,7 +65,7 @@ func serveAs(t *testing.T, surface Surface, setUp func(*Server)) (*coretest.Syst
 			t.Error(err)
 		}
 	})
-	return sys, path, s
+	return path
 }
 
 func mustFind(t *testing.T, sys *coretest.System, name qube.Name) qube.UUID {
