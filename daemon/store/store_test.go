@@ -170,11 +170,15 @@ func TestAnInterruptedWriteLeavesTheOldText(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	raw, _ := record("work").encode()
-	f.Add(string(raw))
-	f.Add("uuid = 1")
-	f.Add("[properties]\nmemory = [1]")
-	f.Fuzz(func(t *testing.T, text string) {
-		r, err := decode("work", qube.AppVM, []byte(text))
+	f.Add(string(qube.AppVM), string(raw))
+	f.Add(string(qube.AppVM), "uuid = 1")
+	f.Add(string(qube.AppVM), "[properties]\nmemory = [1]")
+	for _, c := range qube.Classes() {
+		f.Add(string(c), strings.Replace(string(raw), "AppVM", string(c), 1))
+		f.Add(string(c), "uuid = \"01234567-89ab-4def-8123-456789abcdef\"\nqid = 1\nclass = \""+string(c)+"\"\n[properties]\nrelayvm = \"x\"\ndispid = 7\nip = \"10.0.0.1\"\n")
+	}
+	f.Fuzz(func(t *testing.T, class, text string) {
+		r, err := decode("work", qube.Class(class), []byte(text))
 		if err != nil {
 			return
 		}
@@ -182,7 +186,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("cannot write what was read: %v", err)
 		}
-		r2, err := decode("work", qube.AppVM, again)
+		r2, err := decode("work", r.Class, again)
 		if err != nil {
 			t.Fatalf("cannot read what was written: %v\n%s", err, again)
 		}
