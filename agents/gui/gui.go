@@ -26,10 +26,12 @@ import (
 
 // Options are the parameters of an agent.
 type Options struct {
-	Display    string       // X display, "" for $DISPLAY
-	Peer       vchan.Domain // the domain whose daemon shows the windows
-	Layout     string       // keyboard, "layout[+variant[+options]]"; "" leaves the server's
-	StatusFile string       // told "starting", "started", "connected"; "" for none
+	Display string       // X display, "" for $DISPLAY
+	Peer    vchan.Domain // the domain whose daemon shows the windows
+	Layout  string       // keyboard, "layout[+variant[+options]]"; "" leaves the server's
+	// Layouts are what the keyboard becomes while the agent runs; nil: it stays.
+	Layouts    <-chan string
+	StatusFile string // told "starting", "started", "connected"; "" for none
 	Log        *slog.Logger
 }
 
@@ -85,6 +87,7 @@ func Run(ctx context.Context, transport vchan.Transport, opts Options) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	go a.followLayout(ctx)
 	l := listener{transport: transport, peer: opts.Peer, log: a.log, found: make(chan *session)}
 	done := make(chan struct{})
 	go func() {

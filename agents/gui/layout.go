@@ -30,6 +30,25 @@ func (a *Agent) setLayout(layout string) error {
 	return nil
 }
 
+// followLayout sets the layouts that come until ctx ends. It touches nothing
+// of the agent: setxkbmap is a client of the X server's own, and the agent
+// hears from the server that keys mean something else.
+func (a *Agent) followLayout(ctx context.Context) {
+	for {
+		select {
+		case layout, ok := <-a.opts.Layouts:
+			if !ok {
+				return
+			}
+			if err := a.setLayout(layout); err != nil {
+				a.log.Warn("the keyboard stays as it is", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // layoutArgs are setxkbmap's arguments for a layout.
 func layoutArgs(layout string) ([]string, error) {
 	parts := strings.SplitN(layout, "+", 3)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
@@ -55,7 +56,7 @@ func (c linkCmd) Run(ctx context.Context, log *slog.Logger) error {
 
 type guiCmd struct {
 	Display string `help:"X display." env:"DISPLAY" default:":0"`
-	Layout  string `help:"Keyboard: layout[+variant[+options]]; empty leaves the display's." env:"QUBES_KEYBOARD_LAYOUT" default:"us"`
+	Layout  string `help:"Keyboard: layout[+variant[+options]] (default: dom0's, as QubesDB tells it)." env:"QUBES_KEYBOARD_LAYOUT"`
 	Peer    uint32 `help:"Domain that shows the windows." default:"0"`
 	Status  string `help:"File that tells how far the agent is; empty for none." default:"${status}"`
 	Local   string `help:"Socket of the link's relay." default:"${local}"`
@@ -66,8 +67,21 @@ func (c guiCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return gui.Run(ctx, t, gui.Options{Display: c.Display, Peer: vchan.Domain(c.Peer), Layout: c.Layout, StatusFile: c.Status, Log: log})
+	o := gui.Options{Display: c.Display, Peer: vchan.Domain(c.Peer), Layout: c.Layout, StatusFile: c.Status, Log: log}
+	if o.Layout == "" {
+		o.Layouts = qubesdb.Follow(ctx, qdb.Dir, "/keyboard-layout")
+		select {
+		case o.Layout = <-o.Layouts:
+		case <-time.After(layoutPatience):
+			o.Layout = "us" // until it is told
+		}
+	}
+	return gui.Run(ctx, t, o)
 }
+
+// layoutPatience is how long windows wait for the keyboard's layout: changing
+// it under a program that has just started would only disturb.
+const layoutPatience = 300 * time.Millisecond
 
 // end is closed when nobody can write to a descriptor any more; nil for
 // descriptor 0.
