@@ -237,6 +237,27 @@ func testVolumes(t *testing.T, w *world) {
 	}
 	q.stop()
 
+	// A disposable starts from another qube's private volume.
+	private := q.machine.Private
+	q.machine.Private.Base.ReadOnly = true
+	q.machine.Private.Overlay = &storage.Layer{Path: image(t, t.TempDir(), "private-overlay", 16), Format: storage.Raw}
+	q.machine.Root.Overlay = &storage.Layer{Path: image(t, t.TempDir(), "overlay", 16), Format: storage.Raw}
+	q.start()
+	if got := q.ask("read /rw/private-was-written"); got != "yes" {
+		t.Errorf("the disposable's private volume holds %q", got)
+	}
+	if got := q.ask("write /rw/private-was-written no"); got != "ok" {
+		t.Errorf("the disposable's private volume cannot be written: %s", got)
+	}
+	q.stop()
+	q.machine.Private = private
+	q.machine.Root.Overlay = &storage.Layer{Path: image(t, t.TempDir(), "overlay", 16), Format: storage.Raw}
+	q.start()
+	if got := q.ask("read /rw/private-was-written"); got != "yes" {
+		t.Errorf("a disposable has changed the private volume that it started from: %q", got)
+	}
+	q.stop()
+
 	// A TemplateVM writes its root itself.
 	q.machine.Root = storage.Attachment{Base: storage.Layer{Path: q.machine.Root.Base.Path, Format: storage.Raw}}
 	q.start()

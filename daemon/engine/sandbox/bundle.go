@@ -59,7 +59,7 @@ func (e *Engine) spec(m engine.Machine, t *tree, ids uint32, cgroup string) *spe
 	}
 	if m.Private.Base.Path != "" {
 		mode := "rw"
-		if m.Private.Base.ReadOnly {
+		if m.Private.Overlay == nil && m.Private.Base.ReadOnly {
 			mode = "ro"
 		}
 		mounts = append(mounts, bind(treeRW, "/rw", mode))

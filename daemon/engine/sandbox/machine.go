@@ -57,7 +57,7 @@ type record struct {
 	Domain vchan.Domain `json:"domain"`
 	Memory int64        `json:"memory"` // bytes
 	Loops  []loopDevice `json:"loops"`
-	Below  *loopDevice  `json:"below,omitempty"` // of the image shared with other machines
+	Below  []loopDevice `json:"below,omitempty"` // of the images shared with other machines
 	// Supervisor is set before it begins, Init when the machine runs: one
 	// without the other is a start that was interrupted.
 	Supervisor *identity `json:"supervisor,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -27,8 +28,8 @@ type tree struct {
 	ns      *os.File
 	hideout string
 	loops   []loopDevice // this machine's own
-	base    *fileID      // the shared image below, if any
-	below   *loopDevice  // that holds it
+	bases   []fileID     // shared images below overlays, which we have acquired
+	below   []loopDevice // that hold those images
 }
 
 // newTree makes the mount namespace of a machine whose ids begin at base.
@@ -43,13 +44,16 @@ func (e *Engine) newTree(m engine.Machine, ids uint32) (t *tree, err error) {
 			err = errors.Join(err, e.dropTree(t))
 		}
 	}()
-	var shared *base
-	if m.Root.Overlay != nil {
-		id, b, err := e.acquireBase(m.Root.Base, hide)
+	var shared [2]*base // of root and private volume
+	for i, v := range []storage.Attachment{m.Root, m.Private} {
+		if v.Overlay == nil {
+			continue
+		}
+		id, b, err := e.acquireBase(v.Base, hide)
 		if err != nil {
 			return t, err
 		}
-		t.base, t.below, shared = &id, &b.loop, b
+		t.bases, t.below, shared[i] = append(t.bases, id), append(t.below, b.loop), b
 	}
 	userNS, err := e.idmapOf(ids)
 	if err != nil {
@@ -81,8 +85,9 @@ func (e *Engine) idmapOf(ids uint32) (*os.File, error) {
 	return ns, nil
 }
 
-// build runs on a thread of its own.
-func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared *base, runtime string) error {
+// build runs on a thread of its own. shared are the images below root and
+// private volume, where these are overlays.
+func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared [2]*base, runtime string) error {
 	// Taken first: agent and link may lie below what the hideout covers.
 	agent, err := cloneMount(m.AgentDir, 0)
 	if err != nil {
@@ -95,12 +100,15 @@ func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared *base
 	}
 	defer link.Close()
 
-	var lower *os.File
-	if shared != nil {
-		if lower, err = shared.copy(); err != nil {
+	var lower [2]*os.File
+	for i, b := range shared {
+		if b == nil {
+			continue
+		}
+		if lower[i], err = b.copy(); err != nil {
 			return err
 		}
-		defer lower.Close()
+		defer lower[i].Close()
 	}
 	if t.ns, err = newNamespace(); err != nil {
 		return err
@@ -108,19 +116,11 @@ func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared *base
 	if err := unix.Mount("cubicle", t.hideout, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=0755,size=64k"); err != nil {
 		return fmt.Errorf("mount on %s: %w", t.hideout, err)
 	}
-	if lower != nil {
-		err = t.overlay(lower, *m.Root.Overlay, ids, userNS)
-	} else {
-		err = t.image(m.Root.Base, treeRoot, userNS, "discard", noZeroing)
-	}
-	if err != nil {
+	if err := t.volume(m.Root, lower[0], treeRoot, ids, userNS); err != nil {
 		return fmt.Errorf("root volume: %w", err)
 	}
 	if m.Private.Base.Path != "" {
-		if m.Private.Overlay != nil {
-			return fmt.Errorf("private volume: %w: an overlay", engine.ErrUnsupported)
-		}
-		if err := t.image(m.Private.Base, treeRW, userNS, "discard", noZeroing); err != nil {
+		if err := t.volume(m.Private, lower[1], treeRW, ids, userNS); err != nil {
 			return fmt.Errorf("private volume: %w", err)
 		}
 	}
@@ -153,6 +153,15 @@ func (b *base) copy() (*os.File, error) {
 	return mount, enter(home)
 }
 
+// volume mounts a volume at its place in the tree; lower is what its overlay
+// stands on.
+func (t *tree) volume(v storage.Attachment, lower *os.File, name string, ids uint32, userNS *os.File) error {
+	if v.Overlay != nil {
+		return t.overlay(lower, *v.Overlay, name, ids, userNS)
+	}
+	return t.image(v.Base, name, userNS, "discard", noZeroing)
+}
+
 // image mounts a layer with the qube's ids.
 func (t *tree) image(l storage.Layer, name string, userNS *os.File, options ...string) error {
 	mount, loop, err := mountImage(l, options...)
@@ -170,11 +179,11 @@ func (t *tree) image(l storage.Layer, name string, userNS *os.File, options ...s
 // overlay joins a read-only file system and the layer that takes the writes.
 // That layer keeps the host's ids of the qube: an idmapped one would make the
 // overlay read-only.
-func (t *tree) overlay(lower *os.File, over storage.Layer, ids uint32, userNS *os.File) error {
+func (t *tree) overlay(lower *os.File, over storage.Layer, name string, ids uint32, userNS *os.File) error {
 	if err := idmap(lower, userNS); err != nil {
 		return err
 	}
-	lowerDir, upperDir, rootDir := filepath.Join(t.hideout, treeLower), filepath.Join(t.hideout, treeUpper), filepath.Join(t.hideout, treeRoot)
+	lowerDir, upperDir, dir := filepath.Join(t.hideout, treeLower), filepath.Join(t.hideout, treeUpper), filepath.Join(t.hideout, name)
 	if err := place(lower, lowerDir); err != nil {
 		return err
 	}
@@ -192,7 +201,7 @@ func (t *tree) overlay(lower *os.File, over storage.Layer, ids uint32, userNS *o
 	if err := os.RemoveAll(filepath.Join(work, "work", "incompat")); err != nil {
 		return err
 	}
-	for _, dir := range []string{upper, work, rootDir} {
+	for _, dir := range []string{upper, work, dir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -202,7 +211,7 @@ func (t *tree) overlay(lower *os.File, over storage.Layer, ids uint32, userNS *o
 	}
 	// volatile: what is gone after the run needs no syncing.
 	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,volatile", lowerDir, upper, work)
-	if err := unix.Mount("overlay", rootDir, "overlay", unix.MS_NODEV|unix.MS_NOATIME, data); err != nil {
+	if err := unix.Mount("overlay", dir, "overlay", unix.MS_NODEV|unix.MS_NOATIME, data); err != nil {
 		if errors.Is(err, unix.ENODEV) {
 			return unusable("dom0's kernel has no overlay file system: load the module with `modprobe overlay`")
 		}
@@ -220,13 +229,17 @@ func (e *Engine) dropTree(t *tree) error {
 		t.ns = nil
 	}
 	loops := t.loops
-	switch {
-	case t.base != nil:
-		loops = append(loops, e.releaseBase(*t.base)...)
-		t.base = nil
-	case t.below != nil && !e.uses(*t.below):
-		loops = append(loops, *t.below) // of a machine that was found running
+	if t.bases == nil { // of a machine that was found running
+		for _, l := range t.below {
+			if !e.uses(l) {
+				loops = append(loops, l)
+			}
+		}
 	}
+	for _, id := range t.bases {
+		loops = append(loops, e.releaseBase(id)...)
+	}
+	t.bases = nil
 	return awaitFree(loops, releaseLimit)
 }
 
@@ -235,7 +248,7 @@ func (e *Engine) uses(l loopDevice) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, m := range e.machines {
-		if m.tree != nil && m.tree.below != nil && m.tree.below.Number == l.Number {
+		if m.tree != nil && slices.ContainsFunc(m.tree.below, func(b loopDevice) bool { return b.Number == l.Number }) {
 			return true
 		}
 	}
