@@ -23,8 +23,9 @@ bin := $(CURDIR)/bin
 # by as well.
 gui_programs := qube-manager qubes-tray
 programs := cubicle qubesd qrexecd qubes-guid qvm qrexec qubesdb
-qvm_names := qvm-ls qvm-create qvm-start qvm-shutdown qvm-kill qvm-pause qvm-unpause qvm-run qvm-prefs qvm-remove \
-	qvm-tags qvm-features qvm-volume qubes-prefs
+qvm_names := qubes-prefs qubes-vm-settings qvm-block qvm-check qvm-clone qvm-create qvm-device qvm-features qvm-firewall \
+	qvm-kill qvm-ls qvm-notes qvm-pause qvm-pci qvm-pool qvm-prefs qvm-remove qvm-restart qvm-run qvm-service qvm-shutdown \
+	qvm-start qvm-suspend qvm-tags qvm-template qvm-unpause qvm-usb qvm-volume
 qrexec_names := qrexec-client
 qubesdb_names := qubesdb-read qubesdb-write qubesdb-rm qubesdb-list qubesdb-multiread qubesdb-watch
 

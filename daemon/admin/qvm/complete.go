@@ -310,6 +310,9 @@ type source struct {
 // value are the values of an option or a positional argument, by its tag
 // complete.
 func (s *source) value(v *kong.Value) ([]proposal, error) {
+	if v.Tag.Has("offer") {
+		return bare(strings.Fields(v.Tag.Get("offer"))), nil
+	}
 	if v.Enum != "" {
 		var list []proposal
 		for _, word := range v.EnumSlice() {
@@ -321,6 +324,9 @@ func (s *source) value(v *kong.Value) ([]proposal, error) {
 	}
 	switch kind := v.Tag.Get("complete"); kind {
 	case "qube":
+		if chooser, ok := s.w.tool.(interface{ offers(client.Qube) bool }); ok && v.Flag == nil {
+			return s.qubes(chooser.offers)
+		}
 		return s.qubes(func(client.Qube) bool { return true })
 	case "template":
 		return s.qubes(func(q client.Qube) bool { return q.Class == "TemplateVM" || s.w.given["disp"] })

@@ -12,7 +12,7 @@ import (
 type tags struct {
 	verbosity
 	VMName string   `arg:"" name:"VMNAME" help:"Name of the qube." complete:"qube"`
-	Action string   `arg:"" optional:"" name:"ACTION" enum:"list,ls,l,add,a,set,del,d,unset,u" default:"list" help:"list, add or del."`
+	Action string   `arg:"" optional:"" name:"ACTION" enum:"list,ls,l,add,a,set,del,d,unset,u" default:"list" help:"list, add or del." offer:"list add del"`
 	Names  []string `arg:"" optional:"" name:"TAG" help:"The tags." complete:"tagof"`
 }
 

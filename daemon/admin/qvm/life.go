@@ -35,6 +35,19 @@ func (s *start) run(ctx context.Context, e *env) error {
 	})
 }
 
+// offers tells completion which qubes the tool is for.
+func (s *start) offers(q client.Qube) bool { return !q.IsAdmin() && q.IsDown() }
+
+func (s *shutdown) offers(q client.Qube) bool { return runs(q) }
+func (r *restart) offers(q client.Qube) bool  { return runs(q) }
+func (k *kill) offers(q client.Qube) bool     { return runs(q) }
+func (p *pause) offers(q client.Qube) bool    { return runs(q) && q.State != "Paused" }
+func (s *suspend) offers(q client.Qube) bool  { return runs(q) && q.State != "Suspended" }
+func (u *unpause) offers(q client.Qube) bool  { return q.State == "Paused" || q.State == "Suspended" }
+func (r *remove) offers(q client.Qube) bool   { return !q.IsAdmin() && q.IsDown() }
+
+func runs(q client.Qube) bool { return !q.IsAdmin() && !q.IsDown() }
+
 func qubeNames(list []client.Qube) []string {
 	var names []string
 	for _, q := range list {

@@ -7,13 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"cubicle/daemon/admin"
+	"cubicle/daemon/admin/client"
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
 	"cubicle/daemon/paths"
@@ -204,4 +207,100 @@ func FuzzCommandLines(f *testing.F) {
 		}
 		_ = w.options()
 	})
+}
+
+// The Makefile links every tool's name to the program.
+func TestEveryToolIsInstalled(t *testing.T) {
+	raw, err := os.ReadFile("../../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, names, ok := strings.Cut(string(raw), "\nqvm_names := ")
+	if !ok {
+		t.Fatal("the Makefile has no qvm_names")
+	}
+	names, _, _ = strings.Cut(strings.ReplaceAll(names, "\\\n", " "), "\n")
+	var want []string
+	for _, r := range tools() {
+		if !r.hidden {
+			want = append(want, r.name)
+		}
+	}
+	if got := strings.Fields(names); !slices.Equal(got, want) {
+		t.Errorf("the Makefile installs %q, the tools are %q", got, want)
+	}
+}
+
+// Each tool's page is one that groff takes without a warning.
+func TestManualPages(t *testing.T) {
+	groff, err := exec.LookPath("groff")
+	if err != nil {
+		t.Log("without groff the pages are only written")
+	}
+	for _, r := range tools() {
+		if r.hidden {
+			continue
+		}
+		page, err := manPage(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{".SH NAME\n", ".SH SYNOPSIS\n", ".SH OPTIONS\n", ".SH EXIT STATUS\n", r.name} {
+			if !strings.Contains(page, strings.ReplaceAll(part, "-", `\-`)) {
+				t.Errorf("the page of %s lacks %q", r.name, part)
+			}
+		}
+		if groff == "" {
+			continue
+		}
+		c := exec.Command(groff, "-man", "-ww", "-Tutf8")
+		c.Stdin = strings.NewReader(page)
+		var complaints bytes.Buffer
+		c.Stderr = &complaints
+		if err := c.Run(); err != nil || complaints.Len() > 0 {
+			t.Errorf("the page of %s: %v\n%s", r.name, err, complaints.String())
+		}
+	}
+	page, err := manPage(*lookup(tools(), "qvm-prefs"))
+	if err != nil || !strings.Contains(page, `\fBmemory\fR (\fIint\fR)`) {
+		t.Errorf("qvm-prefs(1) does not tell of the property memory: %v", err)
+	}
+}
+
+func TestTheProgressBar(t *testing.T) {
+	b := &bar{qubes: []string{"work", "home"}}
+	event := func(qube, id, state, progress, text string) {
+		b.hear(client.Event{Subject: qube, Args: map[string]string{"id": id, "state": state, "progress": progress, "text": text}})
+	}
+	event("work", "1", "running", "0.500", "Starting work")
+	event("other", "2", "running", "0.1", "no")
+	event("work", "x", "running", "NaN", "no")
+	if got, want := barLine(b.jobs, 79), "[██████████░░░░░░░░░░]  50%  Starting work"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	event("home", "3", "running", "0", "Starting\nhome\x1b[2J")
+	if got, want := barLine(b.jobs, 79), "[█████░░░░░░░░░░░░░░░]  25%  Starting home_[2J (and 1 more)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	event("work", "1", "failed", "0.7", "")
+	event("home", "3", "done", "1", "")
+	if got, want := barLine(b.jobs, 20), "[██████████████████…"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestATableFitsItsTerminal(t *testing.T) {
+	rows := [][]string{{"a-rather-long-name", "Running", "a-template-with-a-long-name", "sys-firewall"}}
+	if got, want := fit(rows, 60), []int{18, 7, 17, 12}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got, want := fit(rows, 0), []int{18, 7, 27, 12}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := shorten("a-template", 8); got != "a-templ…" {
+		t.Error(got)
+	}
+	if got, want := breakLines("one two three four", 9), []string{"one two", "three", "four"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }

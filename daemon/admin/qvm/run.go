@@ -52,6 +52,8 @@ func (r *run) run(ctx context.Context, e *env) error {
 		return err
 	}
 	switch {
+	case len(words) == 0 && r.DispVM != "":
+		return usage("COMMAND is needed; %q was taken for the disposable's template: write --dispvm=BASE, or -- before the command", r.DispVM)
 	case len(words) == 0:
 		return usage("COMMAND is needed")
 	case r.Service && len(words) > 1:
