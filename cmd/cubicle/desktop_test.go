@@ -64,7 +64,10 @@ func TestDesktop(t *testing.T) {
 			t.Run("same pixels", d.testSamePixels)
 			t.Run("window", d.testWindow)
 			t.Run("command line", d.testCommandLine)
+			t.Run("disposable", d.testDisposable)
 			t.Run("qubesdb", d.testQubesDB)
+			t.Run("keyboard", d.testKeyboard)
+			t.Run("import", d.testImport)
 			if engine == "crun" {
 				t.Run("many qubes", d.testManyQubes)
 			}
