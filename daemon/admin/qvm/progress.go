@@ -112,7 +112,12 @@ func (b *bar) draw() {
 	if size, err := unix.IoctlGetWinsize(int(b.out.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
 		columns = int(size.Col)
 	}
-	if line := barLine(b.jobs, columns-1); line != b.shown {
+	line := ""
+	// Between two jobs nothing is known of how far the whole is.
+	if slices.ContainsFunc(b.jobs, func(j barJob) bool { return !j.over }) {
+		line = barLine(b.jobs, columns-1)
+	}
+	if line != b.shown {
 		b.shown = line
 		fmt.Fprint(b.out, "\r\x1b[K"+line)
 	}
