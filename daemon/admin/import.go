@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/core"
+	"cubicle/daemon/storage/sparse"
 )
 
 // A volume's contents come over the public socket, as upstream's script in
@@ -76,40 +76,18 @@ func (c *call) importFrom(ctx context.Context, in io.Reader, size int64) error {
 	if err != nil {
 		return err
 	}
-	failure := fill(path, in, size)
+	failure := fill(ctx, path, in, size)
 	return c.core.EndImport(context.WithoutCancel(ctx), c.dest.UUID(), c.req.Arg, failure)
 }
 
-// block is what is left out of a sparse file when it is all zeros.
-const block = 64 << 10
-
-// fill writes exactly size bytes to the file at path, and checks that no more
-// come.
-func fill(path string, in io.Reader, size int64) error {
+// fill writes exactly size bytes to the file at path.
+func fill(ctx context.Context, path string, in io.Reader, size int64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	buf, zeros := make([]byte, block), make([]byte, block)
-	for at := int64(0); at < size; {
-		n, err := io.ReadFull(in, buf[:min(block, size-at)])
-		if string(buf[:n]) != string(zeros[:n]) {
-			if _, err := f.WriteAt(buf[:n], at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("not enough data: %d bytes instead of %d", at, size)
-		case err != nil:
-			return err
-		}
-	}
-	if n, err := in.Read(buf[:1]); n > 0 || err == nil {
-		return fmt.Errorf("too much data: more than %d bytes", size)
-	} else if !errors.Is(err, io.EOF) {
+	if err := sparse.Fill(ctx, f, in, size); err != nil {
 		return err
 	}
 	return f.Sync()

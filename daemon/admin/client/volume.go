@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"cubicle/daemon/storage/sparse"
 )
 
 // VolumeInfo is a volume's description as pairs, in the server's order.
@@ -71,40 +72,11 @@ func fill(ctx context.Context, reply string, data io.Reader) error {
 		return err
 	}
 	defer f.Close()
-	if err := copySparse(ctx, f, data, want); err != nil {
+	if err := sparse.Fill(ctx, f, data, want); err != nil {
 		return err
 	}
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return f.Close()
-}
-
-// copySparse copies exactly want bytes, leaving out blocks of zeros: the file
-// is empty before.
-func copySparse(ctx context.Context, f *os.File, data io.Reader, want int64) error {
-	block := make([]byte, 1<<20)
-	zeros := make([]byte, len(block))
-	for at := int64(0); at < want; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(data, block[:min(int64(len(block)), want-at)])
-		if string(block[:n]) != string(zeros[:n]) {
-			if _, err := f.WriteAt(block[:n], at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return fmt.Errorf("the data ends after %d of %d bytes", at, want)
-		case err != nil:
-			return fmt.Errorf("read the data: %w", err)
-		}
-	}
-	if n, err := data.Read(block[:1]); n > 0 || err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("the data is longer than %d bytes", want)
-	}
-	return nil
 }

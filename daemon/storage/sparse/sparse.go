@@ -3,6 +3,7 @@
 package sparse
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,40 @@ func copyRange(ctx context.Context, out, in *os.File, pos, end int64) error {
 			return err
 		}
 		pos += n
+	}
+	return nil
+}
+
+// block is what Fill leaves out when it is all zeros.
+const block = 1 << 20
+
+// Fill writes exactly size bytes of data to f, which is empty or all zeros, and
+// leaves out blocks of zeros. Data that is shorter or longer is an error.
+func Fill(ctx context.Context, f *os.File, data io.Reader, size int64) error {
+	buf, zeros := make([]byte, block), make([]byte, block)
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(data, buf[:min(block, size-at)])
+		if !bytes.Equal(buf[:n], zeros[:n]) {
+			if _, err := f.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("not enough data: %d bytes instead of %d", at, size)
+		case err != nil:
+			return fmt.Errorf("read the data: %w", err)
+		}
+	}
+	switch n, err := io.ReadFull(data, buf[:1]); {
+	case n > 0:
+		return fmt.Errorf("too much data: more than %d bytes", size)
+	case !errors.Is(err, io.EOF):
+		return fmt.Errorf("read the data: %w", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -73,5 +74,32 @@ func TestCopyFailsWhole(t *testing.T) {
 	}
 	if got, err := os.ReadFile(dst); err != nil || string(got) != "mine" {
 		t.Errorf("the existing file holds %q, %v", got, err)
+	}
+}
+
+func TestFillTakesExactlyWhatItIsToldTo(t *testing.T) {
+	text := strings.Repeat("a", 10) + strings.Repeat("\x00", 3<<20) + "b"
+	for _, c := range []struct {
+		data string
+		size int
+		ok   bool
+	}{{text, len(text), true}, {text, len(text) - 1, false}, {text, len(text) + 1, false}, {"", 0, true}, {"x", 0, false}} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "image"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		err = errors.Join(f.Truncate(int64(c.size)), Fill(t.Context(), f, strings.NewReader(c.data), int64(c.size)))
+		if (err == nil) != c.ok {
+			t.Errorf("%d of %d bytes: %v", c.size, len(c.data), err)
+		}
+		got, rerr := os.ReadFile(f.Name())
+		if rerr != nil || c.ok && string(got) != c.data {
+			t.Errorf("%d of %d bytes: other data (%v)", c.size, len(c.data), rerr)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 > 2<<20+65536 {
+			t.Errorf("%d bytes take %d blocks (%v)", c.size, st.Blocks, err)
+		}
 	}
 }
