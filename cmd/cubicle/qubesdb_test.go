@@ -2,6 +2,9 @@ package main_test
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +86,74 @@ func (d *desktop) testQubesDB(t *testing.T) {
 		t.Errorf("the qube has changed its name in dom0 to %q, %v", out, err)
 	}
 	d.inQube(t, "work", "qubesdb-rm /features-request/; qubesdb-write /name work")
+}
+
+// testKeyboard changes dom0's keyboard: that of the qubes follows.
+func (d *desktop) testKeyboard(t *testing.T) {
+	for _, layout := range []string{"de", "us"} {
+		if out, err := exec.Command("setxkbmap", layout).CombinedOutput(); err != nil {
+			t.Fatalf("setxkbmap: %v: %s", err, out)
+		}
+		eventually(t, func() string {
+			if got := d.inQube(t, "work", "setxkbmap -query | sed -n 's/layout: *//p'"); got != layout {
+				return fmt.Sprintf("the qube's keyboard is %q", got)
+			}
+			return ""
+		})
+	}
+}
+
+// testImport brings a qube over from a qubes.xml: nothing by a dry run, all
+// of it with --apply, and nothing more by another. What is exported then has
+// it, and needs no change.
+func (d *desktop) testImport(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "qubes.xml")
+	const text = `<qubes><domains><domain id="domain-7" class="AppVM">
+		<properties><property name="qid">7</property><property name="name">shop</property><property name="label">green</property>
+			<property name="template">fedora-43-xfce</property><property name="vcpus">1</property><property name="netvm"></property></properties>
+		<features><feature name="menu-items">a.desktop b.desktop</feature></features><tags><tag name="money"/></tags>
+	</domain><domain id="domain-1" class="TemplateVM"><properties><property name="name">fedora-43-xfce</property></properties></domain></domains></qubes>`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		out, _, err := d.tool("cubicle", args...)
+		if err != nil {
+			t.Fatalf("cubicle %s: %v", strings.Join(args, " "), err)
+		}
+		return out
+	}
+	if out := run("import", file); !strings.Contains(out, "create shop, a green AppVM on debian-12") {
+		t.Errorf("the dry run says:\n%s", out)
+	}
+	if out, _, _ := d.tool("qvm-ls", "--raw-list"); strings.Contains(out, "shop") {
+		t.Error("the dry run has made the qube")
+	}
+	if out := run("import", "--apply", file); !strings.Contains(out, "done:   create shop") {
+		t.Errorf("it says:\n%s", out)
+	}
+	for _, again := range [][]string{{"import", "--apply", file}, {"import", "--update", file}} {
+		if out := run(again...); !strings.Contains(out, "There is nothing to do.") {
+			t.Errorf("%v again says:\n%s", again, out)
+		}
+	}
+	run("export", file)
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`<property name="name">shop</property>`, `<property name="vcpus">1</property>`, `<feature name="menu-items">a.desktop b.desktop</feature>`, `<tag name="money">`} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("%s is not in\n%s", want, raw)
+		}
+	}
+	if out := run("import", "--update", file); !strings.Contains(out, "There is nothing to do.") {
+		t.Errorf("what was exported is not the same:\n%s", out)
+	}
+	if _, _, err := d.tool("qvm-remove", "--force", "shop"); err != nil {
+		t.Error(err)
+	}
 }
 
 // zone is the machine's time zone, as the qubes know it.

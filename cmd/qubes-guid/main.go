@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -106,17 +107,33 @@ func exitState(err error) int {
 // firstInherited is the first descriptor that no program of ours expects.
 const firstInherited = 3
 
-// dialScreen connects to dom0's X server.
-func dialScreen() (supervise.Screen, error) {
+// dialScreen connects to dom0's X server. follow reads its events.
+func dialScreen(follow func(*x11.Conn)) (supervise.Screen, error) {
 	c, err := x11.Dial("")
 	if err != nil {
 		return nil, err
 	}
-	go func() {
-		for range c.Events() { // nobody needs them
-		}
-	}()
+	go follow(c)
 	return c, nil
+}
+
+// unread takes events that nobody needs.
+func unread(c *x11.Conn) {
+	for range c.Events() {
+	}
+}
+
+// setKeyboard makes a layout dom0's, from which the qubes have theirs.
+func setKeyboard(ctx context.Context, bus *client.Client, layout string) error {
+	const property = "keyboard_layout"
+	known, err := bus.Properties(ctx, string(qube.Dom0UUID))
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(known, func(p client.Property) bool { return p.Name == property && p.Value == layout }) {
+		return nil
+	}
+	return bus.SetProperty(ctx, string(qube.Dom0UUID), property, layout)
 }
 
 // supervisor keeps one process for each running qube, and waits for dom0's X
@@ -140,7 +157,7 @@ func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
 			return err
 		}
 		s.Source, s.Dial = supervise.Single(q), supervise.SocketDialer(f.VchanDir)
-		s.ServeOn(ctx, dialScreen)
+		s.ServeOn(ctx, func() (supervise.Screen, error) { return dialScreen(unread) })
 		return nil
 	}
 	root, err := paths.Resolve(f.Root)
@@ -153,7 +170,10 @@ func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
 	}
 	defer bus.Close()
 	s.Source, s.Dial = supervise.Bus{Client: bus}, supervise.BrokerDialer(root.Broker())
-	s.ServeOn(ctx, dialScreen)
+	keyboard := supervise.Keyboard{Log: log, Set: func(ctx context.Context, layout string) error { return setKeyboard(ctx, bus, layout) }}
+	s.ServeOn(ctx, func() (supervise.Screen, error) {
+		return dialScreen(func(c *x11.Conn) { keyboard.Follow(ctx, c) })
+	})
 	return nil
 }
 

@@ -172,7 +172,7 @@ func TestOneJailedProcessForEachRunningQube(t *testing.T) {
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	notices := make(chan supervise.Notice, 8)
 	s.Notify = func(_ context.Context, n supervise.Notice) error { notices <- n; return nil }
-	wait.Go(func() { s.ServeOn(ctx, dialScreen) })
+	wait.Go(func() { s.ServeOn(ctx, func() (supervise.Screen, error) { return dialScreen(unread) }) })
 
 	work := supervise.Qube{Domain: 0x8001, Name: "work", LabelIndex: 6, LabelColor: 0x3465a4}
 	source.change <- []supervise.Qube{work}
