@@ -176,7 +176,7 @@ func TestDevicesAsPeopleWriteThem(t *testing.T) {
 func TestAnImportIsWholeOrFails(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "volume")
 	for _, test := range []struct{ data, verdict string }{
-		{"12345678", "ok"}, {"1234", "fail\nthe data ends after 4 of 8 bytes"}, {"123456789", "fail\nthe data is longer than 8 bytes"},
+		{"12345678", "ok"}, {"1234", "fail\nnot enough data: 4 bytes instead of 8"}, {"123456789", "fail\ntoo much data: more than 8 bytes"},
 		{"\x00\x00\x00\x00\x00\x00\x00\x00", "ok"},
 	} {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
