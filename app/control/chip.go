@@ -106,7 +106,8 @@ func (r *chipRenderer) Objects() []fyne.CanvasObject {
 
 // MinSize implements fyne.WidgetRenderer.
 func (r *chipRenderer) MinSize() fyne.Size {
-	width := 12 + r.title.MinSize().Width + 12
+	// A chosen chip is not wider than the others, though its text is bold.
+	width := 12 + fyne.MeasureText(r.chip.Title, r.title.TextSize, fyne.TextStyle{Bold: true}).Width + 12
 	if r.count.Visible() {
 		width += 6 + r.count.MinSize().Width
 	}

@@ -87,6 +87,8 @@ type Qube struct {
 	CPU        float64 // percent of one core
 	Disk       uint64  // bytes
 
+	ProvidesNetwork bool // others may have their network from it
+
 	Problem  string // why it is broken, else empty
 	Outdated bool   // its template has a newer version
 }

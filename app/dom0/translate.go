@@ -30,6 +30,8 @@ func fromQube(q client.Qube) Qube {
 		Disk:       q.DiskUsage,
 		Problem:    oneLine(q.Error),
 		Outdated:   q.Outdated,
+
+		ProvidesNetwork: q.ProvidesNetwork,
 	}
 }
 

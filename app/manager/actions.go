@@ -24,7 +24,7 @@ const answerTime = 30 * time.Second
 type ability struct {
 	live                                 bool // the daemon is there
 	start, shutdown, pause, resume, kill bool
-	open, clone, remove                  bool
+	open, clone, remove, settings        bool
 }
 
 func (m *Manager) able(chosen []dom0.Qube) ability {
@@ -45,6 +45,7 @@ func (m *Manager) able(chosen []dom0.Qube) ability {
 		a.open = a.open || canOpen(q)
 		a.remove = true
 		a.clone = len(chosen) == 1 && q.State != dom0.NA
+		a.settings = len(chosen) == 1 && hasSettings(q)
 	}
 	return a
 }
@@ -61,6 +62,9 @@ func canShutdown(q *dom0.Qube) bool {
 func canOpen(q *dom0.Qube) bool {
 	return q.Class != dom0.AdminVM && (q.State == dom0.Running || q.State == dom0.Transient || q.State == dom0.Halted)
 }
+
+// hasSettings: a broken qube's cannot be read.
+func hasSettings(q *dom0.Qube) bool { return q.Class != dom0.AdminVM && q.State != dom0.NA }
 
 func canKill(q *dom0.Qube) bool { return q.Class != dom0.AdminVM && isUp(q) }
 
@@ -427,11 +431,7 @@ func (m *Manager) follow(s *dom0.Snapshot) {
 }
 
 func (m *Manager) jobFailed(j dom0.Job) {
-	text := j.Error
-	if text == "" {
-		text = j.ErrorName
-	}
-	err := &dom0.Error{Op: j.Kind, Subject: j.Qube, Name: j.ErrorName, Reason: text}
+	err := &dom0.Error{Op: j.Kind, Subject: j.Qube, Name: j.ErrorName, Reason: j.Error}
 	m.failed(j.Kind, j.Qube, err, m.retryOf(j))
 }
 
@@ -461,7 +461,7 @@ func (m *Manager) retryOf(j dom0.Job) func() {
 func (m *Manager) failed(kind, name string, err error, again func()) {
 	n := notice{
 		key:    noticeKey(kind, name),
-		title:  couldNot(kind, name),
+		title:  words.CouldNot(kind, name),
 		reason: reason(err),
 	}
 	if again != nil {
@@ -482,20 +482,12 @@ func (m *Manager) failed(kind, name string, err error, again func()) {
 
 func noticeKey(kind, name string) string { return kind + " " + name }
 
-// reason is an error in the daemon's words.
+// reason is why something failed, in the language of the window.
 func reason(err error) string {
-	text := err.Error()
 	if refused := (*dom0.Error)(nil); errors.As(err, &refused) {
-		text = refused.Reason
+		return words.Reason(refused.Name, refused.Reason)
 	}
-	if text == "" {
-		return words.T("The daemon gave no reason.")
-	}
-	text = strings.ToUpper(text[:1]) + text[1:]
-	if !strings.ContainsAny(text[len(text)-1:], ".!?") {
-		text += "."
-	}
-	return text
+	return words.Reason("", err.Error())
 }
 
 func (m *Manager) cancelJob(id dom0.JobID) {
@@ -531,6 +523,7 @@ func (m *Manager) menuItems(full bool) []*fyne.MenuItem {
 	return append(items,
 		item(words.T("Run command …"), "run", a.open, m.run),
 		item(words.T("Clone …"), "clone", a.clone, m.clone),
+		item(words.T("Settings"), "settings", a.settings, m.settings),
 		fyne.NewMenuItemSeparator(),
 		item(words.T("Kill …"), "kill", a.kill, m.kill),
 		item(words.T("Remove …"), "trash", a.remove, m.remove))

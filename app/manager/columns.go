@@ -91,7 +91,7 @@ func (c column) text(q *dom0.Qube) string {
 		return "–"
 	case colMemory:
 		if isUp(q) && q.MemoryUsed > 0 {
-			return memory(q.MemoryUsed)
+			return words.Memory(q.MemoryUsed)
 		}
 		return "–"
 	case colDisk:

@@ -14,6 +14,7 @@ import (
 	"cubicle/app/dom0"
 	"cubicle/app/words"
 	"cubicle/theme"
+	"cubicle/theme/label"
 )
 
 // details is the strip below the table: what is selected, in words.
@@ -75,7 +76,7 @@ func (d *details) show(chosen []dom0.Qube) {
 		d.working(dom0.Job{})
 	case 1:
 		q := &chosen[0]
-		control.SetImage(d.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color))
+		control.SetImage(d.tag, control.LabelIcon(label.ShapeOf(q.Class), q.Label.Color))
 		d.set(q.Name, d.describe(q))
 		job := jobOn(d.manager.state, q)
 		if job.ID != "" {
@@ -140,11 +141,7 @@ func (d *details) working(j dom0.Job) {
 	if j.ID == "" {
 		return
 	}
-	text := j.Text
-	if text == "" {
-		text = jobDoing(j.Kind)
-	}
-	setLabel(d.step, text)
+	setLabel(d.step, jobText(j))
 	d.bar.Set(j.Progress)
 }
 
@@ -169,7 +166,7 @@ func (d *details) summary() string {
 	}
 	text := words.N(len(s.Qubes), "%d qube", "%d qubes") + " · " + words.T("%d running", up)
 	if used > 0 {
-		text += " · " + words.T("%s of memory in use", memory(used))
+		text += " · " + words.T("%s of memory in use", words.Memory(used))
 	}
 	return text
 }
@@ -200,7 +197,7 @@ func (d *details) describe(q *dom0.Qube) string {
 		facts = append(facts, words.N(int(q.VCPUs), "%d vCPU", "%d vCPUs"))
 	}
 	if q.MemoryMax > 0 {
-		facts = append(facts, words.T("%s memory", memory(uint64(q.MemoryMax)<<20)))
+		facts = append(facts, words.T("%s memory", words.Memory(uint64(q.MemoryMax)<<20)))
 	}
 	switch {
 	case q.Class == dom0.AdminVM:
@@ -276,18 +273,7 @@ func (e *errands) show(s *dom0.Snapshot) {
 		e.resized()
 	}
 	for _, j := range list {
-		text := j.Text
-		if text == "" {
-			text = upperFirst(jobDoing(j.Kind)) + " " + j.Qube
-		}
-		setLabel(e.bars[j.ID].text, text)
+		setLabel(e.bars[j.ID].text, jobText(j))
 		e.bars[j.ID].bar.Set(j.Progress)
 	}
-}
-
-func upperFirst(text string) string {
-	if text == "" {
-		return ""
-	}
-	return strings.ToUpper(text[:1]) + text[1:]
 }

@@ -143,7 +143,7 @@ func (l *line) drawCell(p control.Painter, i int, c column, s lineState, face st
 	shown := at.width > 0
 	switch c.key {
 	case colName:
-		control.SetImage(l.tag, control.LabelIcon(shapeOf(q.Class), q.Label.Color))
+		control.SetImage(l.tag, control.LabelIcon(label.ShapeOf(q.Class), q.Label.Color))
 		control.Place(l.tag, at.x, s.y+(rowHeight-iconSize)/2, iconSize, iconSize)
 		x, width = x+iconSize+iconGap, width-iconSize-iconGap
 	case colState:

@@ -72,6 +72,8 @@ type Manager struct {
 	tip      *tip
 	sheet    *sheet
 	page     *create.Page // when the sheet is the new-qube page
+	config   *config      // when the sheet, or the one below it, is the settings
+	wanted   string       // whose settings open once the daemon is there
 	main     *fyne.Container
 	content  fyne.CanvasObject
 
@@ -203,6 +205,7 @@ func (m *Manager) build() {
 		{KeyName: fyne.KeyF, Modifier: fyne.KeyModifierControl},
 		{KeyName: fyne.KeyN, Modifier: fyne.KeyModifierControl},
 		{KeyName: fyne.KeyI, Modifier: fyne.KeyModifierControl},
+		{KeyName: fyne.KeyComma, Modifier: fyne.KeyModifierControl},
 	} {
 		m.canvas.AddShortcut(s, m.shortcut)
 	}
@@ -284,6 +287,12 @@ func (m *Manager) show(s *dom0.Snapshot) {
 	m.list()
 	if m.page != nil {
 		m.page.Update(s)
+	}
+	if m.config != nil {
+		m.config.follow(s)
+	}
+	if m.wanted != "" && s.Link == dom0.Connected {
+		m.OpenSettings(m.wanted)
 	}
 }
 
@@ -393,13 +402,25 @@ func (m *Manager) shortcut(s fyne.Shortcut) {
 		m.newQube(create.Wish{})
 	case fyne.KeyI:
 		m.openPane(!m.pane.isOpen())
+	case fyne.KeyComma:
+		m.settings()
 	}
 }
 
 func (m *Manager) openSheet(content fyne.CanvasObject, width float32) {
-	m.closeSheet()
+	var under *sheet
+	if m.sheet != nil && m.sheet.stays {
+		under = m.sheet
+	} else {
+		m.closeSheet()
+	}
 	m.tip.hide()
-	m.sheet = openSheet(m.canvas, content, width, func() { m.sheet, m.page = nil, nil })
+	m.sheet = openSheet(m.canvas, content, width, func() {
+		m.sheet, m.page = under, nil
+		if under == nil {
+			m.config = nil
+		}
+	})
 }
 
 func (m *Manager) closeSheet() {
@@ -493,11 +514,4 @@ func (l *linkPanel) show(s *dom0.Snapshot) {
 		l.box.Add(panel(theme.NoticeGround, fynetheme.ColorNameWarning, container.NewBorder(nil, nil, icon, nil, l.text)))
 	}
 	l.resized()
-}
-
-// OpenSettings opens the settings of the qube of that name.
-func (m *Manager) OpenSettings(name string) {
-	if q, ok := m.state.ByName(name); ok {
-		m.lookInto(q.ID, len(m.pane.sections)-1)
-	}
 }

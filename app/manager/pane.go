@@ -14,13 +14,14 @@ import (
 	"cubicle/app/dom0"
 	"cubicle/app/words"
 	"cubicle/theme"
+	"cubicle/theme/label"
 )
 
 // pane is the inside of the selected qube, beside the table: a section at a
 // time, asked for when it is looked at.
 type pane struct {
-	manager *Manager
-	box     *fyne.Container // hidden while the pane is closed
+	*host
+	box *fyne.Container // hidden while the pane is closed
 
 	tag      *canvas.Image
 	name     *canvas.Text
@@ -32,11 +33,21 @@ type pane struct {
 	console, log int
 	live         bool // the daemon was there when the pane was shown last
 	middle       *fyne.Container
-	trouble      *trouble
 	nothing      *widget.Label
+}
 
+// host is where sections are shown: the pane, or the sheet of settings.
+type host struct {
+	manager *Manager
+	trouble *trouble
 	subject dom0.Qube // zero ID: none
 	asked   int       // counts questions: the answer to an older one is no news
+
+	isOpen func() bool    // whether people see it
+	escape func()         // where Esc leads
+	redraw func()         // shows the section in sight from the start
+	inside func() section // the section in sight
+	room   func() float32 // how wide a section's content may be
 }
 
 // section is one part of the pane. All methods run on the UI goroutine.
@@ -51,10 +62,15 @@ type section interface {
 }
 
 func newPane(m *Manager) *pane {
-	p := &pane{manager: m, tag: &canvas.Image{}, name: canvas.NewText("", nil)}
+	p := &pane{tag: &canvas.Image{}, name: canvas.NewText("", nil)}
+	p.host = &host{
+		manager: m, escape: m.Focus, redraw: p.draw, room: p.room, trouble: newTrouble(m.Focus),
+		isOpen: func() bool { return p.box.Visible() },
+		inside: func() section { return p.sections[p.at] },
+	}
 	p.tag.SetMinSize(fyne.NewSquareSize(20))
 	p.name.TextStyle.Bold = true
-	p.sections = []section{newApps(p), newVolumes(p), newConsole(p), newMessages(p), newNotes(p), newSettings(p)}
+	p.sections = []section{newApps(p.host), newVolumes(p.host), newConsole(p.host), newMessages(p.host), newNotes(p.host), newSettings(p.host)}
 	p.console, p.log = 2, 3
 	p.flow = &flow{gap: 4}
 	chips := container.New(p.flow)
@@ -67,7 +83,6 @@ func newPane(m *Manager) *pane {
 	closer := control.NewButton("", control.Icon("close"), func() { m.openPane(false) })
 	closer.Importance = widget.LowImportance
 	closer.OnEscape = m.Focus
-	p.trouble = newTrouble(m)
 	p.nothing = widget.NewLabel(words.T("Select one qube to see what is inside."))
 	p.nothing.Wrapping = fyne.TextWrapWord
 	p.middle = container.NewStack()
@@ -80,9 +95,6 @@ func newPane(m *Manager) *pane {
 	p.box.Hide()
 	return p
 }
-
-// isOpen reports whether people see the pane.
-func (p *pane) isOpen() bool { return p.box.Visible() }
 
 // turn shows section i.
 func (p *pane) turn(i int) {
@@ -119,7 +131,7 @@ func (p *pane) showName() {
 	control.Show(p.tag, p.subject.ID != "")
 	text := words.T("Details")
 	if p.subject.ID != "" {
-		control.SetImage(p.tag, control.LabelIcon(shapeOf(p.subject.Class), p.subject.Label.Color))
+		control.SetImage(p.tag, control.LabelIcon(label.ShapeOf(p.subject.Class), p.subject.Label.Color))
 		text = cut(p.subject.Name, p.room()-80, p.manager.textSize()+1, p.name.TextStyle)
 	}
 	control.SetText(p.name, text, p.manager.ink(fynetheme.ColorNameForeground), p.manager.textSize()+1)
@@ -157,37 +169,41 @@ func (p *pane) room() float32 {
 
 // ask puts a question about the subject to the daemon; the answer is handed
 // back on the UI goroutine, unless people look at something else by then.
-func (p *pane) ask(question func(context.Context) error, answer func()) {
-	p.asked++
-	ticket := p.asked
-	m := p.manager
-	m.inquire(question, func(err error) {
-		if ticket != p.asked || !p.isOpen() {
+func (h *host) ask(question func(context.Context) error, answer func()) {
+	h.asked++
+	ticket := h.asked
+	h.manager.inquire(question, func(err error) {
+		if ticket != h.asked || !h.isOpen() {
 			return
 		}
 		if err != nil {
-			p.trouble.show(reason(err), func() { p.draw() })
+			h.trouble.show(reason(err), h.redraw)
 			return
 		}
-		p.trouble.clear()
+		h.trouble.clear()
 		answer()
 	})
 }
 
 // act runs an action on the subject that ends at once; a refusal becomes a
 // notice, and success shows the section anew.
-func (p *pane) act(kind string, action func(context.Context, dom0.QubeID) error) {
-	q, m := p.subject, p.manager
+func (h *host) act(kind string, action func(context.Context, dom0.QubeID) error) {
+	q, m := h.subject, h.manager
 	m.notices.drop(noticeKey(kind, q.Name))
 	m.inquire(func(ctx context.Context) error { return action(ctx, q.ID) }, func(err error) {
 		if err != nil {
 			m.failed(kind, q.Name, err, nil)
 			return
 		}
-		if p.subject.ID == q.ID && p.isOpen() {
-			p.sections[p.at].show(p.subject, false)
-		}
+		h.again(q.ID)
 	})
+}
+
+// again shows the section in sight anew, if it is still about that qube.
+func (h *host) again(id dom0.QubeID) {
+	if h.subject.ID == id && h.isOpen() {
+		h.inside().show(h.subject, false)
+	}
 }
 
 // inquire asks the daemon off the UI goroutine and hands the answer back.
@@ -234,7 +250,7 @@ type trouble struct {
 	again func()
 }
 
-func newTrouble(m *Manager) *trouble {
+func newTrouble(escape func()) *trouble {
 	t := &trouble{text: widget.NewLabel("")}
 	t.text.Wrapping = fyne.TextWrapWord
 	t.text.Importance = widget.DangerImportance
@@ -242,7 +258,7 @@ func newTrouble(m *Manager) *trouble {
 		t.clear()
 		t.again()
 	})
-	retry.OnEscape = m.Focus
+	retry.OnEscape = escape
 	t.box = container.NewStack(control.NewGround(theme.Panel, "", 0), container.NewVBox(t.text, container.NewHBox(retry)))
 	t.box.Hide()
 	return t

@@ -16,7 +16,7 @@ import (
 
 // apps is the section of programs: type a few letters, press Enter.
 type apps struct {
-	pane   *pane
+	pane   *host
 	box    fyne.CanvasObject
 	search *control.Entry
 	list   *fyne.Container
@@ -26,7 +26,7 @@ type apps struct {
 	of     dom0.QubeID // whose apps are known
 }
 
-func newApps(p *pane) *apps {
+func newApps(p *host) *apps {
 	a := &apps{pane: p, list: container.New(layout.NewCustomPaddedVBoxLayout(0)), hint: widget.NewLabel("")}
 	a.search = control.NewEntry(words.T("Find an application"))
 	a.search.OnChanged = func(string) { a.draw() }
@@ -40,11 +40,11 @@ func newApps(p *pane) *apps {
 			a.search.SetText("")
 			return
 		}
-		p.manager.Focus()
+		p.escape()
 	}
 	a.hint.Wrapping = fyne.TextWrapWord
 	a.start = control.NewButton(words.T("Start"), control.Icon("play"), func() { p.manager.start() })
-	a.start.OnEscape = p.manager.Focus
+	a.start.OnEscape = p.escape
 	top := container.New(layout.NewCustomPaddedLayout(8, 4, 0, 0), a.search)
 	below := container.NewVBox(a.hint, container.NewHBox(a.start))
 	a.box = container.NewBorder(top, below, nil, nil, container.NewVScroll(a.list))
@@ -100,7 +100,7 @@ func (a *apps) draw() {
 		}
 		b := control.NewButton(text, icon, func() { a.open(one) })
 		b.Alignment, b.Importance = widget.ButtonAlignLeading, widget.LowImportance
-		b.OnEscape = a.pane.manager.Focus
+		b.OnEscape = a.pane.escape
 		b.Able(canOpen(q) && a.pane.manager.state.Link == dom0.Connected)
 		a.list.Add(b)
 	}

@@ -17,7 +17,7 @@ import (
 // notes is the section of what people write about a qube. It is saved by
 // itself, a moment after the last key and when people look elsewhere.
 type notes struct {
-	pane   *pane
+	pane   *host
 	box    fyne.CanvasObject
 	text   *control.Entry
 	status *widget.Label
@@ -33,7 +33,7 @@ const (
 	notesMost  = 256 << 10
 )
 
-func newNotes(p *pane) *notes {
+func newNotes(p *host) *notes {
 	n := &notes{pane: p, status: widget.NewLabel("")}
 	n.status.Importance = widget.LowImportance
 	n.text = control.NewEntry(words.T("What this qube is for, what to keep in mind …"))
@@ -41,7 +41,7 @@ func newNotes(p *pane) *notes {
 	n.text.Wrapping = fyne.TextWrapWord
 	n.text.Scroll = fyne.ScrollVerticalOnly
 	n.text.OnChanged = func(string) { n.typed() }
-	n.text.OnEscape = p.manager.Focus
+	n.text.OnEscape = p.escape
 	n.box = container.New(layout.NewCustomPaddedLayout(8, 0, 0, 0), container.NewBorder(nil, n.status, nil, nil, n.text))
 	return n
 }

@@ -21,7 +21,7 @@ import (
 // settings is the section of the property table: all rows, searchable, each
 // changed where it stands.
 type settings struct {
-	pane   *pane
+	pane   *host
 	box    fyne.CanvasObject
 	search *control.Entry
 	list   *fyne.Container
@@ -29,7 +29,7 @@ type settings struct {
 	of     dom0.QubeID
 }
 
-func newSettings(p *pane) *settings {
+func newSettings(p *host) *settings {
 	s := &settings{pane: p, list: container.New(layout.NewCustomPaddedVBoxLayout(0))}
 	s.search = control.NewEntry(words.T("Find a setting"))
 	s.search.OnChanged = func(string) { s.draw() }
@@ -46,7 +46,7 @@ func newSettings(p *pane) *settings {
 			s.search.SetText("")
 			return
 		}
-		p.manager.Focus()
+		p.escape()
 	}
 	top := container.New(layout.NewCustomPaddedLayout(8, 4, 0, 0), s.search)
 	s.box = container.NewBorder(top, nil, nil, nil, container.NewVScroll(s.list))
@@ -181,8 +181,8 @@ func (s *settings) edit(row dom0.Property) {
 		try: func(text string, done func(error)) {
 			m.inquire(func(ctx context.Context) error { return m.client.SetProperty(ctx, q.ID, row.Name, text) }, func(err error) {
 				done(err)
-				if err == nil && s.pane.isOpen() && s.pane.subject.ID == q.ID {
-					s.show(s.pane.subject, false)
+				if err == nil {
+					s.pane.again(q.ID)
 				}
 			})
 		},

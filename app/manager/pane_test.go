@@ -13,6 +13,7 @@ import (
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/test"
 	fynetheme "fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
 
 	"cubicle/app/control"
 	"cubicle/app/dom0"
@@ -439,6 +440,15 @@ func TestGermanFits(t *testing.T) {
 		"apps":  func(r *rig) { r.lookInside("vault", inApps) },
 		"new":   func(r *rig) { r.control(fyne.KeyN); r.tap(words.T("Advanced")) },
 		"ask":   func(r *rig) { r.pick("vault"); r.press(fyne.KeyDelete) },
+		"lost": func(r *rig) {
+			r.fake.Edit(func(s *dom0.Snapshot) { s.Link, s.Problem = dom0.Lost, words.T("The connection to qubesd was lost.") })
+		},
+		"empty":     func(r *rig) { r.fake.Edit(func(s *dom0.Snapshot) { s.Qubes, s.Jobs = nil, nil }) },
+		"notes":     func(r *rig) { r.lookInside("vault", inNotes) },
+		"memory":    func(r *rig) { r.configure("vault", pageMemory) },
+		"network":   func(r *rig) { r.configure("vault", pageNetwork) },
+		"settings":  func(r *rig) { r.configure("vault", pageBasic) },
+		"isolation": func(r *rig) { r.configure("vault", pageIsolation) },
 		"failed": func(r *rig) {
 			r.fake.PutJob(dom0.Job{ID: "1", Kind: "shutdown", Qube: "work", State: dom0.JobFailed, Error: "it did not answer within 60 s"})
 		},
@@ -453,16 +463,16 @@ func TestGermanFits(t *testing.T) {
 			driver := fyne.CurrentApp().Driver()
 			for _, o := range r.objects() {
 				switch w := o.(type) {
-				case *control.Button, *control.Chip, *control.Entry:
+				case *control.Button, *control.Chip, *control.Entry, *widget.Label, *canvas.Text:
 					at, size := driver.AbsolutePositionForObject(o), o.Size()
-					if !o.Visible() || size.Width == 0 || inScroller(r, o) {
-						continue
-					}
-					if at.X < 0 || at.Y < 0 || at.X+size.Width > 1024 || at.Y+size.Height > 600 {
-						t.Errorf("%s %T stands at %v with %v", name, w, at, size)
-					}
-					if min := o.MinSize(); min.Width > size.Width+0.5 {
-						t.Errorf("%s: %T %q has a width of %.0f and needs %.0f", name, w, textOf(o), size.Width, min.Width)
+					out := at.X < 0 || at.Y < 0 || at.X+size.Width > 1024 || at.Y+size.Height > 600
+					least := o.MinSize().Width
+					switch {
+					case !o.Visible() || size.Width <= 0 || !out && least <= size.Width+0.5 || inScroller(r, o):
+					case out:
+						t.Errorf("%s %T %q stands at %v with %v", name, w, textOf(o), at, size)
+					default:
+						t.Errorf("%s: %T %q has a width of %.0f and needs %.0f", name, w, textOf(o), size.Width, least)
 					}
 				}
 			}
@@ -476,6 +486,10 @@ func textOf(o fyne.CanvasObject) string {
 		return w.Text
 	case *control.Chip:
 		return w.Title
+	case *widget.Label:
+		return w.Text
+	case *canvas.Text:
+		return w.Text
 	}
 	return ""
 }
@@ -495,14 +509,26 @@ func inScroller(r *rig, o fyne.CanvasObject) bool {
 }
 
 // With CUBICLE_PICTURES set to a folder, every view is painted there in both
-// themes, both languages and two sizes, for people to look at.
+// themes, both languages and two sizes, for people to look at; -run picks some
+// (TestPictures/config-basic-dark).
 func TestPictures(t *testing.T) {
 	folder := os.Getenv("CUBICLE_PICTURES")
 	if folder == "" {
 		t.Skip("CUBICLE_PICTURES names no folder")
 	}
 	views := map[string]func(*rig){
-		"table":    func(r *rig) { r.pick("work") },
+		"table": func(r *rig) { r.pick("work") },
+		"long": func(r *rig) {
+			r.fake.Edit(func(s *dom0.Snapshot) {
+				for i := range s.Qubes[1:] {
+					q := &s.Qubes[i+1]
+					q.Name = fmt.Sprintf("%s-%d-abcdefghijklmnopqrstuvwxyz", q.Name, i)[:31]
+					q.Template, q.NetVM = "debian-12-with-many-programs-xx", "sys-firewall-of-the-second-floor"[:31]
+				}
+			})
+			r.pick("vault-5-abcdefghijklmnopqrstuvwxyz"[:31])
+			r.control(fyne.KeyI)
+		},
 		"families": func(r *rig) { r.m.setBy(byLabel); r.m.list() },
 		"new":      func(r *rig) { r.control(fyne.KeyN); r.write("mail"); r.tap(words.T("Advanced")) },
 		"setting": func(r *rig) {
@@ -521,6 +547,9 @@ func TestPictures(t *testing.T) {
 		},
 		"empty": func(r *rig) { r.fake.Edit(func(s *dom0.Snapshot) { s.Qubes, s.Jobs = nil, nil }) },
 	}
+	for i, name := range []string{"basic", "apps", "network", "volumes", "memory", "isolation", "all"} {
+		views["config-"+name] = func(r *rig) { r.configure("vault", i) }
+	}
 	for i, name := range []string{"apps", "volumes", "console", "log", "notes", "settings"} {
 		views["pane-"+name] = func(r *rig) { r.lookInside("vault", i) }
 	}
@@ -531,16 +560,19 @@ func TestPictures(t *testing.T) {
 		}{{"dark", fynetheme.VariantDark}, {"light", fynetheme.VariantLight}} {
 			for _, language := range []string{"en", "de"} {
 				for _, size := range []fyne.Size{fyne.NewSize(1280, 800), fyne.NewSize(1024, 600)} {
-					r := openIn(t, household(), theme.variant, language, size)
-					do(r)
-					f, err := os.Create(filepath.Join(folder, fmt.Sprintf("%s-%s-%s-%.0f.png", name, theme.name, language, size.Width)))
-					if err != nil {
-						t.Fatal(err)
-					}
-					if err := png.Encode(f, r.canvas.Capture()); err != nil {
-						t.Error(err)
-					}
-					f.Close()
+					picture := fmt.Sprintf("%s-%s-%s-%.0f", name, theme.name, language, size.Width)
+					t.Run(picture, func(t *testing.T) {
+						r := openIn(t, household(), theme.variant, language, size)
+						do(r)
+						f, err := os.Create(filepath.Join(folder, picture+".png"))
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer f.Close()
+						if err := png.Encode(f, r.canvas.Capture()); err != nil {
+							t.Error(err)
+						}
+					})
 				}
 			}
 		}

@@ -16,7 +16,7 @@ import (
 // transcript is a section of cleaned text that grows: the qube's console, or
 // what the daemon said of it. It follows while people look.
 type transcript struct {
-	pane   *pane
+	pane   *host
 	word   string
 	none   string // what stands there while there is no text
 	fetch  func(context.Context, dom0.QubeID, int) (dom0.Text, error)
@@ -35,19 +35,19 @@ const (
 	transcriptPause = 2 * time.Second
 )
 
-func newConsole(p *pane) *transcript {
+func newConsole(p *host) *transcript {
 	t := newTranscript(p, words.T("Console"), words.T("The qube has written nothing to its console. It begins anew at every start."))
 	t.fetch = p.manager.client.Console
 	return t
 }
 
-func newMessages(p *pane) *transcript {
+func newMessages(p *host) *transcript {
 	t := newTranscript(p, words.T("Log"), words.T("qubesd has said nothing about this qube since it was started."))
 	t.fetch = p.manager.client.Messages
 	return t
 }
 
-func newTranscript(p *pane, word, none string) *transcript {
+func newTranscript(p *host, word, none string) *transcript {
 	t := &transcript{pane: p, word: word, none: none, grid: widget.NewTextGrid(), empty: widget.NewLabel("")}
 	t.grid.Scroll = fyne.ScrollNone
 	t.scroll = container.NewScroll(t.grid)
@@ -57,7 +57,7 @@ func newTranscript(p *pane, word, none string) *transcript {
 			c.SetContent(string(t.text))
 		}
 	})
-	t.copy.OnEscape = p.manager.Focus
+	t.copy.OnEscape = p.escape
 	t.box = container.NewBorder(nil, container.NewHBox(t.copy), nil, nil, container.NewStack(t.scroll, container.NewVBox(t.empty)))
 	return t
 }

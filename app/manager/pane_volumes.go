@@ -20,13 +20,13 @@ import (
 
 // volumes is the section of disks.
 type volumes struct {
-	pane *pane
+	pane *host
 	box  fyne.CanvasObject
 	list *fyne.Container
 	hint *widget.Label
 }
 
-func newVolumes(p *pane) *volumes {
+func newVolumes(p *host) *volumes {
 	v := &volumes{pane: p, list: container.NewVBox(), hint: widget.NewLabel("")}
 	v.hint.Wrapping = fyne.TextWrapWord
 	v.box = container.NewBorder(nil, v.hint, nil, nil, container.NewVScroll(v.list))

@@ -8,6 +8,7 @@ import (
 	"fyne.io/fyne/v2/test"
 
 	"cubicle/app/dom0"
+	"cubicle/app/words"
 )
 
 func TestSizesHaveThreeDigits(t *testing.T) {
@@ -20,8 +21,8 @@ func TestSizesHaveThreeDigits(t *testing.T) {
 		}
 	}
 	for bytes, want := range map[uint64]string{400 << 20: "400 MB", 16 << 30: "16.0 GB"} {
-		if got := memory(bytes); got != want {
-			t.Errorf("memory(%d) = %q, want %q", bytes, got, want)
+		if got := words.Memory(bytes); got != want {
+			t.Errorf("words.Memory(%d) = %q, want %q", bytes, got, want)
 		}
 	}
 }

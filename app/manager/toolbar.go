@@ -12,8 +12,8 @@ import (
 
 // toolbar is the row of buttons.
 type toolbar struct {
-	box                                        *fyne.Container
-	create, start, shutdown, pause, open, more *control.Button
+	box                                                  *fyne.Container
+	create, start, shutdown, pause, open, settings, more *control.Button
 }
 
 func newToolbar(m *Manager) *toolbar {
@@ -30,12 +30,13 @@ func newToolbar(m *Manager) *toolbar {
 	t.shutdown = make(words.T("Shut down"), "stop", m.shutdown)
 	t.pause = make(words.T("Pause"), "pause", m.pauseOrResume)
 	t.open = make(words.T("Terminal"), "terminal", m.terminal)
+	t.settings = make(words.T("Settings"), "settings", m.settings)
 	t.more = make("", "more", nil)
 	t.more.OnTapped = func() {
 		menu := widget.NewPopUpMenu(fyne.NewMenu("", m.menuItems(false)...), m.canvas)
 		menu.ShowAtRelativePosition(fyne.NewPos(0, t.more.Size().Height+4), t.more)
 	}
-	t.box = container.NewHBox(t.create, t.start, t.shutdown, t.pause, t.open, t.more)
+	t.box = container.NewHBox(t.create, t.start, t.shutdown, t.pause, t.open, t.settings, t.more)
 	return t
 }
 
@@ -54,6 +55,7 @@ func (t *toolbar) show(a ability) {
 		t.pause.SetIcon(control.Icon(icon))
 	}
 	t.open.Able(a.open)
+	t.settings.Able(a.settings)
 	t.more.Able(a.kill || a.open || a.clone || a.remove)
 }
 

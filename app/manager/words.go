@@ -11,7 +11,6 @@ import (
 	"cubicle/app/dom0"
 	"cubicle/app/words"
 	"cubicle/theme"
-	"cubicle/theme/label"
 )
 
 // stateFace is a state as people see it: a word, a shape and an ink.
@@ -38,19 +37,19 @@ func faceOf(q *dom0.Qube) stateFace {
 	}
 	switch q.State {
 	case dom0.Running:
-		return stateFace{words.T("running"), discShape, fynetheme.ColorNameSuccess}
+		return stateFace{words.State(q.State), discShape, fynetheme.ColorNameSuccess}
 	case dom0.Transient:
-		return stateFace{words.T("starting"), halfShape, fynetheme.ColorNameWarning}
+		return stateFace{words.State(q.State), halfShape, fynetheme.ColorNameWarning}
 	case dom0.Paused:
-		return stateFace{words.T("paused"), barsShape, theme.Weak}
+		return stateFace{words.State(q.State), barsShape, theme.Weak}
 	case dom0.Halting:
-		return stateFace{words.T("shutting down"), sinkingShape, fynetheme.ColorNameWarning}
+		return stateFace{words.State(q.State), sinkingShape, fynetheme.ColorNameWarning}
 	case dom0.Dying:
-		return stateFace{words.T("stopping"), sinkingShape, fynetheme.ColorNameWarning}
+		return stateFace{words.State(q.State), sinkingShape, fynetheme.ColorNameWarning}
 	case dom0.Crashed:
-		return stateFace{words.T("crashed"), triangleShape, fynetheme.ColorNameError}
+		return stateFace{words.State(q.State), triangleShape, fynetheme.ColorNameError}
 	}
-	return stateFace{words.T("halted"), ringShape, theme.Muted}
+	return stateFace{words.State(q.State), ringShape, theme.Muted}
 }
 
 // isUp reports whether the qube has a machine.
@@ -58,19 +57,6 @@ func isUp(q *dom0.Qube) bool { return q.State.IsUp() }
 
 func isBroken(q *dom0.Qube) bool {
 	return q.Problem != "" || q.State == dom0.NA || q.State == dom0.Crashed
-}
-
-// shapeOf is the shape that stands for a qube's class.
-func shapeOf(class dom0.Class) label.Shape {
-	switch class {
-	case dom0.TemplateVM:
-		return label.Ring
-	case dom0.AdminVM:
-		return label.Shield
-	case "DispVM":
-		return label.Dashed
-	}
-	return label.Square
 }
 
 // classWord is a class in words that begin a sentence.
@@ -103,56 +89,12 @@ func size(bytes uint64) string {
 	return fmt.Sprintf("%.0f %s", value, units[unit])
 }
 
-// memory writes bytes as qubes' memory is set: a MB has 1024² bytes.
-func memory(bytes uint64) string {
-	const mb = 1 << 20
-	if bytes < 10000*mb {
-		return fmt.Sprintf("%d MB", (bytes+mb/2)/mb)
-	}
-	return fmt.Sprintf("%.1f GB", float64(bytes)/(1024*mb))
-}
-
 // since writes a moment so that it can be told from yesterday's.
 func since(t, now time.Time) string {
 	if y, d := now.YearDay(), t.YearDay(); t.Year() == now.Year() && y == d {
 		return t.Format("15:04")
 	}
 	return words.T("%d %s %s", t.Day(), words.Known(t.Format("Jan")), t.Format("15:04"))
-}
-
-// couldNot is the first line about a failed piece of work.
-func couldNot(kind, name string) string {
-	switch kind {
-	case "start":
-		return words.T("Could not start %s", name)
-	case "shutdown":
-		return words.T("Could not shut down %s", name)
-	case "kill":
-		return words.T("Could not kill %s", name)
-	case "pause":
-		return words.T("Could not pause %s", name)
-	case "unpause":
-		return words.T("Could not resume %s", name)
-	case "create":
-		return words.T("Could not create %s", name)
-	case "clone":
-		return words.T("Could not clone %s", name)
-	case "remove":
-		return words.T("Could not remove %s", name)
-	case "app":
-		return words.T("Could not open an application in %s", name)
-	case "run":
-		return words.T("Could not run a command in %s", name)
-	case "notes":
-		return words.T("Could not save the notes of %s", name)
-	case "revert":
-		return words.T("Could not revert a volume of %s", name)
-	case "resize":
-		return words.T("Could not resize a volume of %s", name)
-	case "set":
-		return words.T("Could not change a setting of %s", name)
-	}
-	return words.T("Could not %s %s", kind, name)
 }
 
 // jobDoing is a job's kind as it runs, as "starting".
@@ -178,6 +120,19 @@ func jobDoing(kind string) string {
 		return words.T("opening")
 	}
 	return kind
+}
+
+// jobText is what a job is doing, in the language of the window: the daemon's
+// own words are English.
+func jobText(j dom0.Job) string {
+	if words.Language() == "en" && j.Text != "" {
+		return j.Text
+	}
+	text := j.Qube + ": " + jobDoing(j.Kind)
+	if step := jobStep(j.Text); step != "" {
+		text += " — " + step
+	}
+	return text
 }
 
 // jobStep is the last part of a job's text: "booting" of

@@ -8,7 +8,6 @@ package tray
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"cubicle/app/dom0"
 	"cubicle/app/tray/notifier"
+	"cubicle/app/words"
 	"cubicle/theme/label"
 )
 
@@ -106,7 +106,7 @@ func (t *Tray) view(s *dom0.Snapshot) View {
 			continue
 		}
 		c := Chip{
-			ID: q.ID, Name: q.Name, Shape: shapeOf(q.Class), Color: q.Label.Color, State: q.State,
+			ID: q.ID, Name: q.Name, Shape: label.ShapeOf(q.Class), Color: q.Label.Color, State: q.State,
 			Tip: q.Name + " — " + status(q), Menu: t.actions(q, live),
 		}
 		v.Chips = append(v.Chips, c)
@@ -118,23 +118,23 @@ func (t *Tray) view(s *dom0.Snapshot) View {
 	case !live:
 		why := s.Problem
 		if why == "" {
-			why = "Waiting for qubesd."
+			why = words.T("Waiting for qubesd.")
 		}
 		v.Tip = why
 		v.Menu = append([]notifier.Entry{{Key: "link", Label: why, Disabled: true}, {Key: "link line", Separator: true}}, v.Menu...)
 	case len(v.Chips) == 0:
-		v.Tip = "No qube is running."
-		v.Menu = append(v.Menu, notifier.Entry{Key: "none", Label: "No qube is running", Disabled: true})
+		v.Tip = words.T("No qube is running.")
+		v.Menu = append(v.Menu, notifier.Entry{Key: "none", Label: words.T("No qube is running."), Disabled: true})
 	default:
 		names := make([]string, len(v.Chips))
 		for i, c := range v.Chips {
 			names[i] = c.Name
 		}
-		v.Tip = "Running: " + strings.Join(names, ", ")
+		v.Tip = words.T("Running: %s", strings.Join(names, ", "))
 	}
 	v.Menu = append(v.Menu,
 		notifier.Entry{Key: "line", Separator: true},
-		notifier.Entry{Key: "manager", Label: "Open Qube Manager", Activate: t.openManager})
+		notifier.Entry{Key: "manager", Label: words.T("Open Qube Manager"), Activate: t.openManager})
 	return v
 }
 
@@ -145,33 +145,32 @@ func (t *Tray) actions(q *dom0.Qube, live bool) []notifier.Entry {
 	do := func(op string, call func(context.Context) (dom0.JobID, error)) func() {
 		return func() { t.do(op, name, call) }
 	}
-	pause := notifier.Entry{Key: "pause", Label: "Pause", Disabled: !live || q.State != dom0.Running,
+	pause := notifier.Entry{Key: "pause", Label: words.T("Pause"), Disabled: !live || q.State != dom0.Running,
 		Activate: do("pause", func(ctx context.Context) (dom0.JobID, error) { return t.client.Pause(ctx, id) })}
 	if q.State == dom0.Paused {
-		pause.Label, pause.Disabled = "Resume", !live
+		pause.Label, pause.Disabled = words.T("Resume"), !live
 		pause.Activate = do("unpause", func(ctx context.Context) (dom0.JobID, error) { return t.client.Unpause(ctx, id) })
 	}
-	shape, rgb := shapeOf(q.Class), q.Label.Color
+	shape, rgb := label.ShapeOf(q.Class), q.Label.Color
 	kill := func() {
 		t.options.Ask(Question{
-			Key:   "kill " + string(id),
-			Title: "Kill " + name + "?",
-			Text: "Kill " + name + "? Its programs end at once, like a computer whose plug is pulled: " +
-				"what they have not saved is lost.",
-			Confirm: "Kill " + name, Shape: shape, Color: rgb,
+			Key:     "kill " + string(id),
+			Title:   words.T("Kill %s?", name),
+			Text:    words.T("Kill %s? Its programs end at once, like a computer whose plug is pulled: what they have not saved is lost.", name),
+			Confirm: words.T("Kill %s", name), Shape: shape, Color: rgb,
 			Do: do("kill", func(ctx context.Context) (dom0.JobID, error) { return t.client.Kill(ctx, id) }),
 		})
 	}
 	return []notifier.Entry{
-		{Key: "terminal", Label: "Terminal", Disabled: !live || q.State != dom0.Running,
+		{Key: "terminal", Label: words.T("Terminal"), Disabled: !live || q.State != dom0.Running,
 			Activate: do("app", func(ctx context.Context) (dom0.JobID, error) {
 				return t.client.StartApp(ctx, id, dom0.TerminalApp)
 			})},
 		pause,
 		{Key: "line", Separator: true},
-		{Key: "shutdown", Label: "Shut down", Disabled: !live || q.State != dom0.Running && q.State != dom0.Transient,
+		{Key: "shutdown", Label: words.T("Shut down"), Disabled: !live || q.State != dom0.Running && q.State != dom0.Transient,
 			Activate: do("shutdown", func(ctx context.Context) (dom0.JobID, error) { return t.client.Shutdown(ctx, id, false) })},
-		{Key: "kill", Label: "Kill…", Disabled: !live || !q.State.IsUp(), Activate: kill},
+		{Key: "kill", Label: words.T("Kill …"), Disabled: !live || !q.State.IsUp(), Activate: kill},
 	}
 }
 
@@ -185,11 +184,11 @@ func (t *Tray) do(op, name string, call func(context.Context) (dom0.JobID, error
 	defer cancel()
 	job, err := call(ctx)
 	if err != nil {
-		reason := err.Error()
+		kind, text := "", err.Error()
 		if refused := (*dom0.Error)(nil); errors.As(err, &refused) {
-			reason = refused.Reason
+			kind, text = refused.Name, refused.Reason
 		}
-		t.failed(op, name, reason)
+		t.failed(op, name, words.Reason(kind, text))
 		return
 	}
 	t.mu.Lock()
@@ -215,20 +214,17 @@ func (t *Tray) judge(s *dom0.Snapshot) {
 	}
 	t.mu.Unlock()
 	for _, j := range failed {
-		t.failed(j.Kind, j.Qube, j.Error)
+		t.failed(j.Kind, j.Qube, words.Reason(j.ErrorName, j.Error))
 	}
 }
 
 func (t *Tray) failed(op, name, reason string) {
-	if reason == "" {
-		reason = "qubesd gave no reason."
-	}
-	t.options.Notify(fmt.Sprintf("Could not %s %s", verb(op), name), reason)
+	t.options.Notify(words.CouldNot(op, name), reason)
 }
 
 func (t *Tray) openManager() {
 	if err := t.options.OpenManager(); err != nil {
-		t.options.Notify("Could not open the Qube Manager", err.Error())
+		t.options.Notify(words.T("Could not open the Qube Manager"), err.Error())
 	}
 }
 

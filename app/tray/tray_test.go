@@ -9,6 +9,7 @@ import (
 	"cubicle/app/dom0"
 	"cubicle/app/dom0/dom0test"
 	"cubicle/app/tray/notifier"
+	"cubicle/app/words"
 	"cubicle/theme/label"
 )
 
@@ -88,25 +89,25 @@ func TestMenuShowsWhatRuns(t *testing.T) {
   Pause
   ---
   Shut down
-  Kill…
+  Kill …
 paused  ·  paused, 212 MB
   (Terminal)
   Resume
   ---
   (Shut down)
-  Kill…
+  Kill …
 start  ·  starting
   (Terminal)
   (Pause)
   ---
   Shut down
-  Kill…
+  Kill …
 work  ·  running, 212 MB
   Terminal
   Pause
   ---
   Shut down
-  Kill…
+  Kill …
 ---
 Open Qube Manager
 `
@@ -135,7 +136,7 @@ func TestActionsReachTheDaemon(t *testing.T) {
 
 func TestKillAsksAndNamesTheLoss(t *testing.T) {
 	r := open(t, named("work", dom0.Running))
-	r.pick("work", "Kill…")
+	r.pick("work", "Kill …")
 	if calls := r.fake.Calls(); len(calls) != 0 {
 		t.Fatalf("%q before the answer", calls)
 	}
@@ -165,12 +166,35 @@ func TestFailuresAreTold(t *testing.T) {
 	r.opened = errors.New("no such file")
 	r.pick("Open Qube Manager")
 	want := []string{
-		"Could not shut down work: it is used by sys-net",
-		"Could not pause work: the freezer hangs",
-		"Could not open a terminal in work: qubesd gave no reason.",
+		"Could not shut down work: It is used by sys-net.",
+		"Could not pause work: The freezer hangs.",
+		"Could not open an application in work: The daemon gave no reason.",
 		"Could not open the Qube Manager: no such file",
 	}
 	if !slices.Equal(r.notices, want) {
+		t.Errorf("%q, want %q", r.notices, want)
+	}
+}
+
+func TestTheTraySpeaksGerman(t *testing.T) {
+	words.Use("de")
+	t.Cleanup(func() { words.Use("en") })
+	r := open(t, named("work", dom0.Running))
+	const want = `work  ·  läuft, 212 MB
+  Terminal
+  Anhalten
+  ---
+  Herunterfahren
+  Sofort beenden …
+---
+Qube-Manager öffnen
+`
+	if got := lines(r.view.Menu, ""); got != want {
+		t.Errorf("the menu is\n%s", got)
+	}
+	r.fake.Refuse("pause", &dom0.Error{Op: "pause", Subject: "work", Name: "QubesVMNotRunningError", Reason: "work is off"})
+	r.pick("work", "Anhalten")
+	if want := []string{"work ließ sich nicht anhalten: Der Qube läuft nicht. (Work is off.)"}; !slices.Equal(r.notices, want) {
 		t.Errorf("%q, want %q", r.notices, want)
 	}
 }
@@ -183,7 +207,7 @@ func TestNothingCanBeDoneWithoutTheDaemon(t *testing.T) {
 		t.Errorf("the menu is\n%s", got)
 	}
 	r.fake.Edit(func(s *dom0.Snapshot) { s.Link, s.Problem, s.Qubes = dom0.Connected, "", nil })
-	if got := lines(r.view.Menu, ""); got != "(No qube is running)\n---\nOpen Qube Manager\n" {
+	if got := lines(r.view.Menu, ""); got != "(No qube is running.)\n---\nOpen Qube Manager\n" {
 		t.Errorf("the menu is\n%s", got)
 	}
 }

@@ -383,7 +383,7 @@ func TestStripStaysAwayFromAnotherTray(t *testing.T) {
 	select {
 	case item := <-registered:
 		layout := r.layout(item)
-		for _, want := range []string{"personal", "untrusted", "work", "Terminal", "Kill…", "Open Qube Manager"} {
+		for _, want := range []string{"personal", "untrusted", "work", "Terminal", "Kill …", "Open Qube Manager"} {
 			if !strings.Contains(layout, want) {
 				t.Errorf("the menu has no %q: %s", want, layout)
 			}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+
+	"cubicle/daemon/qube"
 )
 
 // Shape tells the kind of a qube without colour.
@@ -34,6 +36,19 @@ func (s Shape) String() string {
 		return "shield"
 	}
 	return "square"
+}
+
+// ShapeOf is the shape that stands for a qube's class.
+func ShapeOf(class qube.Class) Shape {
+	switch class {
+	case qube.TemplateVM:
+		return Ring
+	case qube.AdminVM:
+		return Shield
+	case qube.DispVM:
+		return Dashed
+	}
+	return Square
 }
 
 // Contrasts below which a colour needs help: two areas side by side, and

@@ -3,6 +3,7 @@ package dom0test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -102,7 +103,23 @@ func (f *Fake) Revert(_ context.Context, id dom0.QubeID, volume, revision string
 
 // Properties implements dom0.Inside with the rows of the property table.
 func (f *Fake) Properties(_ context.Context, id dom0.QubeID) (list []dom0.Property, err error) {
-	err = f.quiet("properties", id, func(in *Interior, q dom0.Qube) { list = rows(q.Class, in.Properties) })
+	err = f.quiet("properties", id, func(in *Interior, q dom0.Qube) {
+		set := maps.Clone(in.Properties)
+		if set == nil {
+			set = map[string]string{}
+		}
+		// What the qube itself tells.
+		for name, value := range map[string]string{"label": q.Label.Name, "template": q.Template, "netvm": q.NetVM} {
+			if _, changed := set[name]; !changed && value != "" {
+				set[name] = value
+			}
+		}
+		list = rows(q.Class, set)
+		for i := range list {
+			row, _ := qube.Lookup(q.Class, list[i].Name)
+			list[i].Settable = row.Set == qube.Always || row.Set == qube.WhileHalted && !q.State.IsUp()
+		}
+	})
 	return list, err
 }
 

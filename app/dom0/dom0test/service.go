@@ -118,7 +118,7 @@ func (s *Service) Add(name string, class qube.Class, labelName, template string)
 		"Isolation": dbus.MakeVariant("gVisor"), "Weakness": dbus.MakeVariant("The qube has a kernel of its own in user space; a flaw in it or in the host's kernel reaches dom0."),
 		"Memory": dbus.MakeVariant(uint32(400)), "VCPUs": dbus.MakeVariant(uint32(2)), "DefaultUser": dbus.MakeVariant("user"),
 		"StartTime": dbus.MakeVariant(uint64(0)), "MemoryUsed": dbus.MakeVariant(uint64(0)), "CPUUsage": dbus.MakeVariant(0.0),
-		"DiskUsage": dbus.MakeVariant(uint64(300_000_000)), "Error": dbus.MakeVariant(""), "Outdated": dbus.MakeVariant(false),
+		"DiskUsage": dbus.MakeVariant(uint64(300_000_000)), "Error": dbus.MakeVariant(""), "Outdated": dbus.MakeVariant(false), "ProvidesNetwork": dbus.MakeVariant(false),
 	}
 	s.add(client.QubePath(uuid), client.QubeInterface, p)
 	return uuid

@@ -11,6 +11,7 @@ import (
 
 	"cubicle/app/control"
 	"cubicle/app/tray"
+	"cubicle/app/words"
 )
 
 // Asker puts questions, each once at a time.
@@ -40,7 +41,7 @@ func (a *Asker) Ask(q tray.Question) fyne.Window {
 	w := a.App.NewWindow(q.Title)
 	a.open[q.Key] = w
 	w.SetOnClosed(func() { delete(a.open, q.Key) })
-	cancel := control.NewButton("Cancel", nil, w.Close)
+	cancel := control.NewButton(words.T("Cancel"), nil, w.Close)
 	confirm := control.NewButton(q.Confirm, nil, func() {
 		w.Close()
 		a.Spawn(q.Do)

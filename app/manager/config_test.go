@@ -1,0 +1,205 @@
+package manager
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/test"
+	fynetheme "fyne.io/fyne/v2/theme"
+
+	"cubicle/app/control"
+	"cubicle/app/dom0"
+)
+
+// The pages of the settings, as they stand in the sheet.
+const (
+	pageBasic = iota
+	pageApps
+	pageNetwork
+	pageVolumes
+	pageMemory
+	pageIsolation
+	pageAll
+)
+
+// configure opens the settings of the qube of that name on a page.
+func (r *rig) configure(name string, page int) {
+	r.t.Helper()
+	r.fake.SetInside(name, interior())
+	r.pick(name)
+	r.control(fyne.KeyComma)
+	if r.m.config == nil {
+		r.t.Fatalf("the settings of %s do not open", name)
+	}
+	test.Tap(r.m.config.chips[page])
+}
+
+// field is a property's field on the page in sight.
+func (r *rig) field(name string) *field {
+	r.t.Helper()
+	page := r.m.config.pages[r.m.config.at].(*form)
+	i := slices.IndexFunc(page.fields, func(f *field) bool { return f.row.Name == name })
+	if i < 0 {
+		r.t.Fatalf("there is no field for %s", name)
+	}
+	return page.fields[i]
+}
+
+func TestSettingsHoldAtOnce(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageBasic)
+	r.mustSay("Settings of vault")
+	test.Tap(r.field("autostart").check)
+	r.asked("set vault autostart False")
+	r.field("label").colours.Select("green")
+	r.asked("set vault label green")
+	network := r.field("netvm").choice
+	if !slices.Equal(network.Options, []string{"Default (offline)", "offline", "sys-net"}) {
+		t.Errorf("networks: %q", network.Options)
+	}
+	network.SetSelected("sys-net")
+	r.asked("set vault netvm sys-net")
+	network.SetSelected(network.Options[0])
+	r.asked("reset vault netvm")
+
+	test.Tap(r.m.config.chips[pageMemory])
+	memory := r.field("memory")
+	r.canvas.Focus(memory.entry)
+	memory.entry.SetText("lots")
+	if memory.said != "Press Enter to change it." || !r.reads(memory.said) {
+		t.Errorf("below the field stands %q", memory.said)
+	}
+	r.press(fyne.KeyReturn)
+	r.asked()
+	if !memory.bad || memory.entry.Text != "lots" {
+		t.Errorf("a refusal shows %q, the entry %q", memory.said, memory.entry.Text)
+	}
+	memory.entry.SetText("600")
+	r.press(fyne.KeyReturn)
+	r.asked("set vault memory 600")
+	if r.canvas.Focused() != fyne.Focusable(memory.entry) {
+		t.Error("the keyboard left the field")
+	}
+	test.Tap(memory.reset)
+	r.asked("reset vault memory")
+	if memory.entry.Text != "400" || memory.reset.Visible() {
+		t.Errorf("the default shows as %q", memory.entry.Text)
+	}
+	// What was typed and not confirmed is taken when the page is left.
+	r.field("vcpus").entry.SetText("3")
+	test.Tap(r.m.config.chips[pageIsolation])
+	r.asked("set vault vcpus 3")
+	if got := r.field("engine").choice.Options; !slices.Contains(got, "gVisor (runsc)") {
+		t.Errorf("engines: %q", got)
+	}
+	r.press(fyne.KeyEscape)
+	if r.m.sheet != nil || r.m.config != nil {
+		t.Error("Esc leaves the sheet open")
+	}
+}
+
+func TestARefusedChoiceIsNotShown(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageBasic)
+	r.fake.Refuse("set", &dom0.Error{Op: "set", Subject: "vault", Reason: "sys-net does not provide network"})
+	network := r.field("netvm")
+	before := network.choice.Selected
+	network.choice.SetSelected("sys-net")
+	if network.choice.Selected != before {
+		t.Errorf("%q shows", network.choice.Selected)
+	}
+	if !r.reads("Sys-net does not provide network.") {
+		t.Errorf("below the field stands %q", network.said)
+	}
+}
+
+func TestAQuestionOfTheSettingsLeadsBackToThem(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageVolumes)
+	own := r.m.sheet
+	r.tap("Revert …")
+	r.mustSay("Revert Files (private) of vault?")
+	r.press(fyne.KeyEscape)
+	if r.m.sheet != own || r.m.config == nil {
+		t.Fatal("Esc closes the settings with the question")
+	}
+	r.mustSay("Settings of vault")
+	test.Tap(r.m.config.chips[pageAll])
+	section := r.m.config.pages[pageAll].(*settings)
+	section.search.SetText("vcpus")
+	r.canvas.Focus(section.search)
+	r.press(fyne.KeyReturn)
+	r.canvas.Focused().(*control.Entry).SetText("4")
+	r.tap("Set")
+	r.asked("set vault vcpus 4")
+	r.mustSay("Settings of vault")
+}
+
+func TestSettingsFollowTheQube(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageBasic)
+	if r.field("template").choice.Disabled() {
+		t.Error("the template of a halted qube cannot be changed")
+	}
+	r.fake.Edit(func(s *dom0.Snapshot) {
+		i := slices.IndexFunc(s.Qubes, func(q dom0.Qube) bool { return q.Name == "vault" })
+		s.Qubes[i].State = dom0.Running
+	})
+	if f := r.field("template"); !f.choice.Disabled() || !strings.Contains(f.said, "while the qube is off") {
+		t.Errorf("the template of a running qube can be changed; below it stands %q", f.said)
+	}
+	r.fake.Edit(func(s *dom0.Snapshot) {
+		s.Qubes = slices.DeleteFunc(s.Qubes, func(q dom0.Qube) bool { return q.Name == "vault" })
+	})
+	if r.m.sheet != nil {
+		t.Error("the settings of a removed qube stay open")
+	}
+}
+
+func TestSettingsOpenByName(t *testing.T) {
+	s := household()
+	s.Link = dom0.Connecting
+	r := dark(t, s)
+	r.m.OpenSettings("work")
+	if r.m.config != nil {
+		t.Error("settings open before the daemon is there")
+	}
+	r.fake.Edit(func(s *dom0.Snapshot) { s.Link = dom0.Connected })
+	if r.m.config == nil || r.m.config.subject.Name != "work" {
+		t.Fatal("the settings do not open")
+	}
+	r.m.OpenSettings("vault")
+	if r.m.config.subject.Name != "vault" {
+		t.Error("the settings of another qube do not open")
+	}
+	r.m.closeSheet()
+	r.m.OpenSettings("nobody")
+	r.mustSay("Could not open the settings of nobody")
+	if r.m.config != nil {
+		t.Error("the settings of nobody are open")
+	}
+}
+
+func TestAPageThatCannotBeReadSaysWhy(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageBasic)
+	r.fake.Refuse("properties", errors.New("the disk is gone"))
+	test.Tap(r.m.config.chips[pageMemory])
+	r.mustSay("The disk is gone.")
+	r.fake.Refuse("properties", nil)
+	r.tap("Retry")
+	r.field("memory")
+}
+
+func TestTheLooksOfTheSettings(t *testing.T) {
+	for name, variant := range map[string]fyne.ThemeVariant{"dark-en": fynetheme.VariantDark, "light-de": fynetheme.VariantLight} {
+		for page, word := range map[int]string{pageBasic: "basic", pageIsolation: "isolation"} {
+			r := openIn(t, household(), variant, name[len(name)-2:], fyne.NewSize(1040, 700))
+			r.configure("vault", page)
+			test.AssertRendersToMarkup(t, "config-"+word+"-"+name+".xml", r.canvas)
+		}
+	}
+}
