@@ -63,8 +63,9 @@ func Enter(root paths.Root) (weakness string, err error) {
 		weakness = fmt.Sprintf("landlock %d does not lock abstract sockets away", abi)
 	}
 	err = landlock.V9.BestEffort().Restrict(
-		landlock.PathAccess(sockets, root.RunQubes()),
-		landlock.PathAccess(llsys.AccessFSResolveUnix, root.Vchan()),
+		// In both we listen: in the second for the databases of qubes that
+		// come over upstream's sockets.
+		landlock.PathAccess(sockets, root.RunQubes(), root.Vchan()),
 	)
 	if err != nil {
 		return "", fmt.Errorf("jail: landlock: %w", err)

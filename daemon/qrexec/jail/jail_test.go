@@ -1,6 +1,7 @@
 package jail
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,6 +38,23 @@ var attempts = []struct {
 	want error // nil: it must work
 }{
 	{"listen and dial below run/qubes", func(r paths.Root) error { return roundTrip(r.RunQubes()) }, nil},
+	{"be the server of a channel on upstream's sockets", func(r paths.Root) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		dialed := make(chan error, 1)
+		go func() {
+			ch, err := (&vchan.Unix{Dir: r.Vchan(), Self: 7}).Dial(ctx, 0, 111)
+			if err == nil {
+				err = ch.Close()
+			}
+			dialed <- err
+		}()
+		ch, err := (&vchan.Unix{Dir: r.Vchan()}).Listen(ctx, 7, 111)
+		if err != nil {
+			return err
+		}
+		return errors.Join(<-dialed, ch.Close())
+	}, nil},
 	{"a symbolic link, renamed into place and removed", func(r paths.Root) error {
 		path := filepath.Join(r.RunQubes(), "qrexec.work")
 		return errors.Join(os.Symlink("x", path+".new"), os.Rename(path+".new", path), os.Remove(path))
