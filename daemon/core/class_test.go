@@ -130,14 +130,7 @@ func TestADisposableThatCannotStartIsRemoved(t *testing.T) {
 // What a session leaves of disposables is removed by the next one; a restart
 // of the daemon alone removes none.
 func TestDisposablesOfTheLastSession(t *testing.T) {
-	w, dir := coretest.New(), t.TempDir()
-	s, err := coretest.Start(w, dir, core.WallClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Done(s.CreateTemplate("debian-12", "x")); err != nil {
-		t.Fatal(err)
-	}
+	w, dir, s := begun(t)
 	dvm := create(t, s, core.NewQube{Name: "dvm", Class: "AppVM", Properties: properties{"template_for_dispvms": "True"}})
 	kept := create(t, s, core.NewQube{Name: "kept", Class: "DispVM", Template: "dvm"})
 	var ids []qube.UUID
@@ -166,9 +159,7 @@ func TestDisposablesOfTheLastSession(t *testing.T) {
 	}
 	s.Close()
 	s.Engine.Crash(string(e.UUID), "crashed")
-	if s, err = coretest.Start(w, dir, core.WallClock{}); err != nil {
-		t.Fatal(err)
-	}
+	s = again(t, w, dir)
 	defer s.Close()
 	if err := s.Autostart("first"); err != nil {
 		t.Fatal(err)

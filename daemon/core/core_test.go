@@ -28,6 +28,28 @@ func wait(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// begun is a new world with the template debian-12, on a folder, for tests that
+// start the daemon anew.
+func begun(t testing.TB) (*coretest.World, string, *coretest.System) {
+	t.Helper()
+	w, dir := coretest.New(), t.TempDir()
+	s := again(t, w, dir)
+	if err := s.Done(s.CreateTemplate("debian-12", "x")); err != nil {
+		t.Fatal(err)
+	}
+	return w, dir, s
+}
+
+// again starts the daemon on a folder.
+func again(t testing.TB, w *coretest.World, dir string) *coretest.System {
+	t.Helper()
+	s, err := coretest.Start(w, dir, core.WallClock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func newQube(t *testing.T, s *coretest.System, name string) qube.UUID {
 	t.Helper()
 	id, err := s.NewQube(name, "blue")
@@ -274,14 +296,7 @@ func TestADeafQubeTimesOutAndRunsOn(t *testing.T) {
 }
 
 func TestARestartedDaemonFindsItsQubes(t *testing.T) {
-	w, dir := coretest.New(), t.TempDir()
-	s, err := coretest.Start(w, dir, core.WallClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Done(s.CreateTemplate("debian-12", "x")); err != nil {
-		t.Fatal(err)
-	}
+	w, dir, s := begun(t)
 	work, personal, vault := newQube(t, s, "work"), newQube(t, s, "personal"), newQube(t, s, "vault")
 	for _, id := range []qube.UUID{work, personal, vault} {
 		if err := s.Done(s.Core.Start(id)); err != nil {
@@ -295,10 +310,7 @@ func TestARestartedDaemonFindsItsQubes(t *testing.T) {
 	s.Close()
 	s.Engine.Crash(string(vault), engine.Crashed) // while nobody looks
 
-	s, err = coretest.Start(w, dir, core.WallClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = again(t, w, dir)
 	defer s.Close()
 	wait(t, "work runs", func() bool { return s.State(work) == qube.Running })
 	q, _ := s.View().Lookup(work)
@@ -317,14 +329,7 @@ func TestARestartedDaemonFindsItsQubes(t *testing.T) {
 }
 
 func TestAnInterruptedCreationLeavesNothing(t *testing.T) {
-	w, dir := coretest.New(), t.TempDir()
-	s, err := coretest.Start(w, dir, core.WallClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Done(s.CreateTemplate("debian-12", "x")); err != nil {
-		t.Fatal(err)
-	}
+	w, dir, s := begun(t)
 	// Failure half-way.
 	w.Set(func(w *coretest.World) { w.FailPool["create appvms/work/private"] = errors.New("boom") })
 	if _, err := s.NewQube("work", "red"); err == nil {
@@ -345,9 +350,7 @@ func TestAnInterruptedCreationLeavesNothing(t *testing.T) {
 	if err := os.WriteFile(path, append([]byte("pending = \"create\"\n"), raw...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = coretest.Start(w, dir, core.WallClock{}); err != nil {
-		t.Fatal(err)
-	}
+	s = again(t, w, dir)
 	defer s.Close()
 	if _, ok := s.View().Named("work"); ok {
 		t.Error("half a qube was loaded")
@@ -366,23 +369,14 @@ func TestAnInterruptedCreationLeavesNothing(t *testing.T) {
 }
 
 func TestABrokenQubeIsShownAndCanBeRemoved(t *testing.T) {
-	w, dir := coretest.New(), t.TempDir()
-	s, err := coretest.Start(w, dir, core.WallClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Done(s.CreateTemplate("debian-12", "x")); err != nil {
-		t.Fatal(err)
-	}
+	w, dir, s := begun(t)
 	newQube(t, s, "work")
 	newQube(t, s, "personal")
 	s.Close()
 	if err := os.WriteFile(filepath.Join(dir, "state/appvms/work/qube.toml"), []byte("uuid = 7"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = coretest.Start(w, dir, core.WallClock{}); err != nil {
-		t.Fatal(err)
-	}
+	s = again(t, w, dir)
 	defer s.Close()
 	q, _ := s.View().Named("work")
 	if q.State() != qube.NA || !strings.Contains(q.Trouble(), "qube.toml") {

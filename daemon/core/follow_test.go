@@ -205,14 +205,7 @@ func TestSlowReaders(t *testing.T) {
 
 // A qube must not become what an old setting means by its name.
 func TestANameThatIsStillMeant(t *testing.T) {
-	w, dir := coretest.New(), t.TempDir()
-	s, err := coretest.Start(w, dir, core.WallClock{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Done(s.CreateTemplate("debian-12", "x")); err != nil {
-		t.Fatal(err)
-	}
+	w, dir, s := begun(t)
 	create(t, s, core.NewQube{Name: "net", Class: "AppVM", Properties: properties{"provides_network": "True", "netvm": ""}})
 	work := create(t, s, core.NewQube{Name: "work", Class: "AppVM", Properties: properties{"netvm": "net"}})
 	s.Close()
@@ -220,9 +213,7 @@ func TestANameThatIsStillMeant(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Lose("appvms/net/")
-	if s, err = coretest.Start(w, dir, core.WallClock{}); err != nil {
-		t.Fatal(err)
-	}
+	s = again(t, w, dir)
 	defer s.Close()
 	if err := s.Done(s.Core.Start(work.UUID())); core.KindOf(err) != core.VMError || !strings.Contains(err.Error(), "net") {
 		t.Errorf("started without its network: %v", err)
