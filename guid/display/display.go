@@ -84,7 +84,12 @@ type local struct {
 	size           window.Size // of the content
 	hints          window.Hints
 	override       bool
-	shown          bool
+	shown          bool // the session wants it seen
+
+	// placed tells that the server has shown it since: before that, moves are
+	// echoes of our own requests.
+	placed bool
+	asked  echoes
 }
 
 // New prepares the display of connection c, whose root window must have 24
@@ -256,7 +261,7 @@ func (s *Display) Hide(id wire.WindowID) {
 	if !ok {
 		return
 	}
-	l.shown = false
+	l.shown, l.placed = false, false
 	delete(s.waiting, l)
 	if l.override {
 		s.c.Unmap(l.frame)
@@ -280,6 +285,7 @@ func (s *Display) Place(id wire.WindowID, g window.Geometry) {
 	if !ok {
 		return
 	}
+	l.asked.add(window.Size{Width: g.Width, Height: g.Height})
 	outer := s.bounds.Outer(g)
 	if s.managed && !l.override && l.shown {
 		left, top := s.extents(l)

@@ -86,7 +86,9 @@ func (s *Display) configured(e x11.ConfigureNotifyEvent) error {
 		l.size = size
 		s.c.MoveResize(l.content, b, b, size.Width, size.Height)
 	}
-	s.moved[l] = true
+	if !l.asked.old(size) && l.placed {
+		s.moved[l] = true
+	}
 	return nil
 }
 
@@ -95,7 +97,7 @@ func (s *Display) mapped(e x11.MapNotifyEvent, to *window.Session) error {
 	if !ok {
 		return nil
 	}
-	s.moved[l] = true
+	s.moved[l], l.placed = true, true
 	if l.shown {
 		return nil
 	}

@@ -3,6 +3,7 @@ package session_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"cubicle/guid/session"
 	"cubicle/guid/window"
@@ -233,6 +234,43 @@ func TestMoveAndResizeFromBothSides(t *testing.T) {
 		a.draw(4<<20, 240, 180, 9)
 		a.send(1, wire.WindowDump{Kind: wire.DumpRegion, Width: 240, Height: 180, BPP: 32, Offset: 4 << 20, Stride: 4 * 240}, wire.ShmImage{Width: 240, Height: 180})
 		u.checkPixels(window.Geometry{X: 200, Y: 220, Width: 240, Height: 180}, 240, 180, 9)
+	})
+}
+
+// A client that makes its window in steps (as xterm does) hears of none of
+// them again: it would be small once more while it draws.
+func TestWindowMadeInStepsKeepsItsSize(t *testing.T) {
+	eachManager(t, func(t *testing.T, screen string) {
+		a, u := connect(t, screen), newUser(t, screen)
+		const windows = 12
+		for id := wire.WindowID(1); id <= windows; id++ {
+			a.send(id, wire.Create{X: 10, Y: 10, Width: 1, Height: 1}, wire.Configure{X: 10, Y: 10, Width: 10, Height: 17})
+			if id%2 == 0 { // the steps do not come all at once
+				time.Sleep(time.Duration(id) * time.Millisecond)
+			}
+			a.send(id, wire.Configure{X: 10, Y: 10, Width: 244, Height: 82}, wire.Map{})
+			if id%3 == 0 { // and go on while it is being shown
+				a.send(id, wire.Configure{X: 10, Y: 10, Width: 250, Height: 90}, wire.Configure{X: 10, Y: 10, Width: 244, Height: 82})
+			}
+		}
+		for id := wire.WindowID(1); id <= windows; id++ {
+			frame := u.frame(id)
+			x11test.Eventually(t, "the window's size", func() bool {
+				_, g := u.content(frame)
+				return g.Width == 244 && g.Height == 82
+			})
+			// What comes later comes in order: an answer to this is the last.
+			a.send(id, wire.Configure{X: 300, Y: 200, Width: 260, Height: 100})
+			x11test.Eventually(t, "the new size", func() bool {
+				_, g := u.content(frame)
+				return g.Width == 260 && g.Height == 100
+			})
+			for _, c := range messages[wire.Configure](a, id) {
+				if c.Width < 244 || c.Height < 82 {
+					t.Errorf("window %d was told to be %d×%d", id, c.Width, c.Height)
+				}
+			}
+		}
 	})
 }
 
