@@ -96,7 +96,10 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		defer e.Close()
 	}
 	var folders file.Folders
-	pool, err := folders.Open("varlibqubes", root.State(), false)
+	pool, err := file.New("varlibqubes", root.State())
+	if err == nil {
+		err = folders.Add(pool)
+	}
 	if err != nil {
 		return err
 	}

@@ -160,7 +160,10 @@ func onDisk(t *testing.T) (c *core.Core, public, internal string) {
 		t.Fatal(err)
 	}
 	var folders file.Folders
-	pool, err := folders.Open("varlibqubes", filepath.Join(dir, "state"), false)
+	pool, err := file.New("varlibqubes", filepath.Join(dir, "state"))
+	if err == nil {
+		err = folders.Add(pool)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

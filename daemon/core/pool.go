@@ -169,7 +169,7 @@ func (c *Core) AddPool(ctx context.Context, n NewPool) error {
 	}
 	p, err := d.Open(n.Name, n.Options, true)
 	if err != nil {
-		return &Error{Kind: PoolFailure, Text: "add the pool " + n.Name, Err: err}
+		return &Error{Kind: PoolFailure, Text: "a pool cannot be added", Err: err}
 	}
 	err = p.Recover(ctx, nil)
 	if err == nil {

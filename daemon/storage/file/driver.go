@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -39,7 +40,7 @@ func (f *Folders) Driver() storage.Driver {
 
 // Open returns the pool called name in the folder dir. A fresh pool wants a
 // folder that is empty or yet to be made: Recover deletes by name what looks
-// half-made.
+// half-made. One that was there before must be there again.
 func (f *Folders) Open(name, dir string, fresh bool) (*Pool, error) {
 	p, err := f.open(name, dir, fresh)
 	if err != nil {
@@ -67,18 +68,38 @@ func (f *Folders) open(name, dir string, fresh bool) (*Pool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if fresh && len(entries) > 0 && !(len(entries) == 1 && entries[0].Name() == importDir) {
+	ours := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == importDir })
+	switch {
+	case fresh && len(entries) > 1, fresh && len(entries) == 1 && !ours:
 		return nil, errors.New("the folder is not empty")
+	case !fresh && !ours:
+		return nil, errors.New("there is no pool: is its disk mounted?")
 	}
 	p, err := New(name, real)
 	if err != nil {
 		return nil, err
 	}
+	f.put(name, real)
+	return p, nil
+}
+
+// Add makes a pool that New has opened one of those that share no files.
+func (f *Folders) Add(p *Pool) error {
+	real, err := filepath.EvalSymlinks(p.dir)
+	if err != nil {
+		return fmt.Errorf("pool %s: %w", p.name, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put(p.name, real)
+	return nil
+}
+
+func (f *Folders) put(name, dir string) {
 	if f.pool == nil {
 		f.pool = map[string]string{}
 	}
-	f.pool[name] = real
-	return p, nil
+	f.pool[name] = dir
 }
 
 // Forget lets the folder of a pool be another's.
