@@ -116,6 +116,7 @@ func deviceTool(r *row, args []string) (*row, string, []string, error) {
 		return nil, "", nil, usage("%q is not a device class", args[0])
 	}
 	of := *r
+	of.name = r.name + " " + args[0]
 	of.new = func() tool { return &device{class: class} }
 	return &of, r.name, args[1:], nil
 }

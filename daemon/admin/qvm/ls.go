@@ -51,8 +51,8 @@ type ls struct {
 	Internal    string   `placeholder:"y|n" enum:",y,n" default:"" help:"Only internal qubes, or only others." group:"Filters:"`
 	ServiceVM   string   `name:"servicevm" placeholder:"y|n" enum:",y,n" default:"" help:"Only service qubes, or only others." group:"Filters:"`
 	Pending     bool     `name:"pending-update" help:"Only qubes that updates are available for." group:"Filters:"`
-	Features    []string `placeholder:"FEATURE=VALUE" help:"Only qubes with these features; FEATURE= for unset, FEATURE='' for empty." sep:"none" greedy:"" group:"Filters:"`
-	Prefs       []string `placeholder:"PROPERTY=VALUE" help:"Only qubes with these properties; PROPERTY= for none, PROPERTY='' for empty." sep:"none" greedy:"" group:"Filters:"`
+	Features    []string `placeholder:"FEATURE=VALUE" help:"Only qubes with these features; FEATURE= for unset, with two quotes behind it for empty." sep:"none" greedy:"" group:"Filters:"`
+	Prefs       []string `placeholder:"PROPERTY=VALUE" help:"Only qubes with these properties; PROPERTY= for none, with two quotes behind it for empty." sep:"none" greedy:"" group:"Filters:"`
 
 	Sort       string   `placeholder:"COLUMN" default:"name" help:"Sort by this column (default: ${default})." complete:"field" group:"Order:"`
 	Reverse    bool     `help:"Sort the other way round." group:"Order:"`

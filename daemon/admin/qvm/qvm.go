@@ -83,6 +83,10 @@ func Main(ctx context.Context, s Streams, args []string) (status int) {
 		return report(s.Err, args[0], err)
 	}
 	if row == nil {
+		if len(args) == 2 && (args[1] == "--help" || args[1] == "-h" || args[1] == "help") {
+			overview(s.Out, args[0])
+			return 0
+		}
 		overview(s.Err, args[0])
 		return 2
 	}
@@ -147,6 +151,7 @@ func overview(w io.Writer, prog string) {
 			fmt.Fprintf(w, "  %-18s %s\n", strings.TrimPrefix(r.name, "qvm-"), r.summary)
 		}
 	}
+	fmt.Fprintf(w, "\n%[1]s TOOL --help tells more. %[1]s man DIR writes manual pages, %[1]s completion bash (zsh, fish) completes for a shell.\n", prog)
 }
 
 // grammar makes the parser of a tool.
