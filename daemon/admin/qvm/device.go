@@ -20,7 +20,6 @@ type device struct {
 	Detach   deviceDetach   `cmd:"" aliases:"dt,d" help:"Take a device from a running qube."`
 	Assign   deviceAssign   `cmd:"" aliases:"s" help:"Give a device to a qube for good."`
 	Unassign deviceUnassign `cmd:"" aliases:"u" help:"Take an assignment back."`
-	picked   deviceAction
 }
 
 type deviceAction interface {
@@ -88,15 +87,9 @@ type deviceUnassign struct {
 	Device string `arg:"" optional:"" name:"DEVICE" help:"The device; none: all of the class." complete:"device"`
 }
 
-// AfterApply notes which command was asked for.
-func (l *deviceList) AfterApply(d *device) error     { d.picked = l; return nil }
-func (i *deviceInfo) AfterApply(d *device) error     { d.picked = i; return nil }
-func (a *deviceAttach) AfterApply(d *device) error   { d.picked = a; return nil }
-func (t *deviceDetach) AfterApply(d *device) error   { d.picked = t; return nil }
-func (a *deviceAssign) AfterApply(d *device) error   { d.picked = a; return nil }
-func (u *deviceUnassign) AfterApply(d *device) error { d.picked = u; return nil }
-
-func (d *device) run(ctx context.Context, e *env) error { return d.picked.run(ctx, e, d.class) }
+func (d *device) run(ctx context.Context, e *env) error {
+	return e.command.(deviceAction).run(ctx, e, d.class)
+}
 
 // deviceTool is the tool for "qvm-device CLASS …".
 func deviceTool(r *row, args []string) (*row, string, []string, error) {

@@ -237,13 +237,8 @@ func appendix(p *roff, name string) {
 func properties(p *roff, rows []qube.Property) {
 	for _, r := range rows {
 		kind := string(r.Type)
-		switch r.Set {
-		case qube.Never:
-			kind += ", read-only"
-		case qube.AtCreation:
-			kind += ", set at creation"
-		case qube.WhileHalted:
-			kind += ", set while halted"
+		if when := moment(r); when != "" {
+			kind += ", " + when
 		}
 		text := r.Help
 		if r.Classes != nil && len(r.Classes) < len(classes()) {

@@ -16,7 +16,6 @@ type pool struct {
 	Remove  poolRemove  `cmd:"" aliases:"rm,r" help:"Forget pools; what lies in them stays."`
 	Set     poolSet     `cmd:"" aliases:"s" help:"Change a pool's settings: revisions_to_keep, ephemeral_volatile."`
 	Drivers poolDrivers `cmd:"" aliases:"d" help:"List the drivers with their options."`
-	picked  tool
 }
 
 type poolList struct{}
@@ -42,15 +41,7 @@ type poolSet struct {
 
 type poolDrivers struct{}
 
-// AfterApply notes which command was asked for.
-func (l *poolList) AfterApply(p *pool) error    { p.picked = l; return nil }
-func (i *poolInfo) AfterApply(p *pool) error    { p.picked = i; return nil }
-func (a *poolAdd) AfterApply(p *pool) error     { p.picked = a; return nil }
-func (r *poolRemove) AfterApply(p *pool) error  { p.picked = r; return nil }
-func (s *poolSet) AfterApply(p *pool) error     { p.picked = s; return nil }
-func (d *poolDrivers) AfterApply(p *pool) error { p.picked = d; return nil }
-
-func (p *pool) run(ctx context.Context, e *env) error { return p.picked.run(ctx, e) }
+func (p *pool) run(ctx context.Context, e *env) error { return e.command.(tool).run(ctx, e) }
 
 func (l *poolList) run(ctx context.Context, e *env) error {
 	names, err := e.Words(ctx, "dom0", "admin.pool.List", "")

@@ -149,18 +149,26 @@ func allRows() []qube.Property {
 	return rows
 }
 
+// moment says when a property can be set; empty: always.
+func moment(r qube.Property) string {
+	switch r.Set {
+	case qube.Never:
+		return "read-only"
+	case qube.AtCreation:
+		return "set at creation"
+	case qube.WhileHalted:
+		return "set while halted"
+	}
+	return ""
+}
+
 // helpRows tells of the rows of the property table.
 func helpRows(e *env, rows []qube.Property) error {
 	t := table{head: []string{"PROPERTY", "TYPE", "MEANING"}}
 	for _, r := range rows {
 		text := r.Help
-		switch r.Set {
-		case qube.Never:
-			text += " Read-only."
-		case qube.AtCreation:
-			text += " Set only when the qube is created."
-		case qube.WhileHalted:
-			text += " Set only while the qube is halted."
+		if when := moment(r); when != "" {
+			text += " (" + when + ")"
 		}
 		t.rows = append(t.rows, []string{r.Name, string(r.Type), text})
 	}

@@ -39,9 +39,10 @@ type tool interface {
 type env struct {
 	Streams
 	*client.Client
-	root  paths.Root
-	prog  string
-	quiet bool
+	root    paths.Root
+	prog    string
+	quiet   bool
+	command any // of a tool that has commands: the one that was asked for
 }
 
 // Failure is an error with an exit status of its own.
@@ -95,8 +96,9 @@ func Main(ctx context.Context, s Streams, args []string) (status int) {
 	if err != nil {
 		return report(s.Err, name, usage("%w", err))
 	}
+	var parsed *kong.Context
 	if rest, err = expand(parser.Model.Node, t, rest); err == nil {
-		_, err = parser.Parse(rest)
+		parsed, err = parser.Parse(rest)
 	}
 	if err != nil {
 		fmt.Fprintf(s.Err, "%s: error: %v\nTry '%s --help' for more information.\n", name, err, name)
@@ -105,6 +107,9 @@ func Main(ctx context.Context, s Streams, args []string) (status int) {
 	root, err := paths.FromEnv()
 	if err == nil {
 		e := &env{Streams: s, Client: client.New(root), root: root, prog: name}
+		if command := parsed.Selected(); command != nil {
+			e.command = command.Target.Addr().Interface()
+		}
 		if v, ok := t.(interface{ isQuiet() bool }); ok {
 			e.quiet = v.isQuiet()
 		}
@@ -156,7 +161,7 @@ func overview(w io.Writer, prog string) {
 
 // grammar makes the parser of a tool.
 func grammar(s Streams, r *row, t tool) (*kong.Kong, error) {
-	return kong.New(t, kong.Name(r.name), kong.Description(r.summary), kong.Writers(s.Out, s.Err), kong.Bind(t),
+	return kong.New(t, kong.Name(r.name), kong.Description(r.summary), kong.Writers(s.Out, s.Err),
 		kong.ConfigureHelp(kong.HelpOptions{NoExpandSubcommands: true}),
 		kong.Exit(func(code int) { panic(helped{code}) }))
 }

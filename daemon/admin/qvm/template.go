@@ -14,9 +14,8 @@ import (
 
 type template struct {
 	verbosity
-	List   templateList `cmd:"" default:"withargs" help:"List the installed templates."`
-	Info   templateInfo `cmd:"" help:"Describe installed templates."`
-	picked tool
+	List templateList `cmd:"" default:"withargs" help:"List the installed templates."`
+	Info templateInfo `cmd:"" help:"Describe installed templates."`
 }
 
 // machine are the forms for programs.
@@ -32,11 +31,7 @@ type templateList struct{ machine }
 
 type templateInfo struct{ machine }
 
-// AfterApply notes which command was asked for.
-func (l *templateList) AfterApply(t *template) error { t.picked = l; return nil }
-func (i *templateInfo) AfterApply(t *template) error { t.picked = i; return nil }
-
-func (t *template) run(ctx context.Context, e *env) error { return t.picked.run(ctx, e) }
+func (t *template) run(ctx context.Context, e *env) error { return e.command.(tool).run(ctx, e) }
 
 // templateFields are what a template's features template-… say, in the order
 // of the form for programs; the first three make its version.

@@ -20,7 +20,6 @@ type volume struct {
 	Resize volumeResize `cmd:"" aliases:"extend" help:"Make a volume larger."`
 	Revert volumeRevert `cmd:"" aliases:"rv,r" help:"Put a volume back to what it was."`
 	Import volumeImport `cmd:"" help:"Replace a volume's content by a file."`
-	picked tool
 }
 
 type volumeList struct {
@@ -60,15 +59,7 @@ type volumeImport struct {
 	File     string `arg:"" name:"FILE" help:"The file; - is standard input." complete:"file"`
 }
 
-// AfterApply notes which command was asked for.
-func (l *volumeList) AfterApply(v *volume) error   { v.picked = l; return nil }
-func (i *volumeInfo) AfterApply(v *volume) error   { v.picked = i; return nil }
-func (c *volumeConfig) AfterApply(v *volume) error { v.picked = c; return nil }
-func (r *volumeResize) AfterApply(v *volume) error { v.picked = r; return nil }
-func (r *volumeRevert) AfterApply(v *volume) error { v.picked = r; return nil }
-func (i *volumeImport) AfterApply(v *volume) error { v.picked = i; return nil }
-
-func (v *volume) run(ctx context.Context, e *env) error { return v.picked.run(ctx, e) }
+func (v *volume) run(ctx context.Context, e *env) error { return e.command.(tool).run(ctx, e) }
 
 func (l *volumeList) run(ctx context.Context, e *env) error {
 	if l.All && len(l.VMNames) > 0 {
