@@ -40,8 +40,8 @@ func (k Kind) Title() string {
 type Wish struct {
 	Name     dom0.Name
 	Kind     Kind
-	Label    string // of an app qube
-	Template string // an app qube's template, or what a new template begins as
+	Label    dom0.Label // of an app qube
+	Template dom0.Name  // an app qube's template, or what a new template begins as
 	StartNow bool
 	Advanced Advanced // of an app qube
 }
@@ -171,16 +171,16 @@ func (p *Page) Update(s *dom0.Snapshot) {
 	var templates []string
 	for i := range s.Qubes {
 		if s.Qubes[i].Class == dom0.TemplateVM {
-			templates = append(templates, s.Qubes[i].Name)
+			templates = append(templates, string(s.Qubes[i].Name))
 		}
 	}
 	if !slices.Equal(templates, p.template.Options) {
 		p.template.SetOptions(templates)
 	}
 	if !slices.Contains(templates, p.template.Selected) {
-		choice := p.wish.Template
+		choice := string(p.wish.Template)
 		if !slices.Contains(templates, choice) {
-			choice = s.DefaultTemplate
+			choice = string(s.DefaultTemplate)
 		}
 		if !slices.Contains(templates, choice) && len(templates) > 0 {
 			choice = templates[0]
@@ -193,7 +193,7 @@ func (p *Page) Update(s *dom0.Snapshot) {
 	}
 	p.colours.SetLabels(s.Labels)
 	if p.colours.Selected == "" {
-		choice := p.wish.Label
+		choice := p.wish.Label.Name
 		if choice == "" && len(s.Labels) > 0 {
 			choice = s.Labels[0].Name
 		}
@@ -249,7 +249,7 @@ func (p *Page) nameFault() string {
 		return words.Known(why)
 	}
 	for i := range p.snapshot.Qubes {
-		if p.snapshot.Qubes[i].Name == text {
+		if string(p.snapshot.Qubes[i].Name) == text {
 			return words.T("there is a qube %s already", text)
 		}
 	}
@@ -306,6 +306,15 @@ func upperFirst(text string) string {
 	return string(text[0]-'a'+'A') + text[1:]
 }
 
+// label is the chosen one of the snapshot's.
+func (p *Page) label() dom0.Label {
+	i := slices.IndexFunc(p.snapshot.Labels, func(l dom0.Label) bool { return l.Name == p.colours.Selected })
+	if i < 0 {
+		return dom0.Label{}
+	}
+	return p.snapshot.Labels[i]
+}
+
 func (p *Page) submit() {
 	p.touched = true
 	p.check()
@@ -317,8 +326,8 @@ func (p *Page) submit() {
 	w := Wish{
 		Name:     name,
 		Kind:     p.kind,
-		Label:    p.colours.Selected,
-		Template: p.template.Selected,
+		Label:    p.label(),
+		Template: dom0.Name(p.template.Selected), // one of the snapshot's
 		StartNow: p.start.Checked && p.kind == KindApp,
 	}
 	if p.kind == KindApp {

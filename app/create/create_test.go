@@ -15,7 +15,7 @@ import (
 func offer(templates ...string) *dom0.Snapshot {
 	s := &dom0.Snapshot{Link: dom0.Connected, Labels: dom0test.Labels(), DefaultTemplate: "debian-12"}
 	for _, name := range templates {
-		s.Qubes = append(s.Qubes, dom0.Qube{ID: dom0.QubeID(name), Name: name, Class: dom0.TemplateVM})
+		s.Qubes = append(s.Qubes, dom0.Qube{ID: dom0.QubeID(name), Name: dom0.Name(name), Class: dom0.TemplateVM})
 	}
 	s.Qubes = append(s.Qubes, dom0.Qube{ID: "w", Name: "work", Class: dom0.AppVM})
 	return s
@@ -66,7 +66,7 @@ func TestWishHasWhatWasChosen(t *testing.T) {
 	p.template.SetSelected("debian-12-office")
 	p.start.SetChecked(false)
 	test.Tap(p.create)
-	want := Wish{Name: "mail", Kind: KindApp, Label: "blue", Template: "debian-12-office"}
+	want := Wish{Name: "mail", Kind: KindApp, Label: dom0test.Labels()[5], Template: "debian-12-office"}
 	if len(*wishes) != 1 || (*wishes)[0] != want {
 		t.Fatalf("the wish is %+v, want %+v", *wishes, want)
 	}
@@ -139,7 +139,7 @@ func TestATemplateHasNeitherColourNorStart(t *testing.T) {
 }
 
 func TestAnEarlierWishComesBack(t *testing.T) {
-	earlier := Wish{Name: "mail", Kind: KindApp, Label: "green", Template: "other", StartNow: false}
+	earlier := Wish{Name: "mail", Kind: KindApp, Label: dom0test.Labels()[3], Template: "other", StartNow: false}
 	p, wishes := page(t, offer("debian-12", "other"), earlier)
 	test.Tap(p.create)
 	if len(*wishes) != 1 || (*wishes)[0] != earlier {

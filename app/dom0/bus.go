@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"cubicle/app/words"
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/qube"
 )
 
 // Address is the bus of the system below a root folder
@@ -162,14 +164,14 @@ func (b *Bus) apply(e client.Event) weight {
 		b.clear()
 		s := e.Snapshot
 		b.state.Link = Connected
-		b.state.DefaultTemplate, b.state.DefaultEngine = s.DefaultTemplate, s.DefaultEngine
+		b.takeDefaults(s.DefaultTemplate, s.DefaultEngine)
 		b.state.Engines = engines(s.Engines)
 		b.setLabels(s.Labels)
 		for _, q := range s.Qubes {
-			b.putQube(fromQube(q))
+			b.takeQube(q)
 		}
 		for _, id := range sortedJobs(s.Jobs) {
-			b.putJob(fromJob(s.Jobs[id]))
+			b.takeJob(s.Jobs[id])
 		}
 		return important
 	case client.Lost:
@@ -180,16 +182,16 @@ func (b *Bus) apply(e client.Event) weight {
 		}
 		return important
 	case client.QubeAdded:
-		return b.putQube(fromQube(e.Qube))
+		return b.takeQube(e.Qube)
 	case client.QubeChanged:
-		return b.putQube(fromQube(e.Qube))
+		return b.takeQube(e.Qube)
 	case client.QubeRemoved:
 		delete(b.qubes, QubeID(e.Qube.UUID))
 		return important
 	case client.JobAdded:
-		return b.putJob(fromJob(e.Job))
+		return b.takeJob(e.Job)
 	case client.JobChanged:
-		return b.putJob(fromJob(e.Job))
+		return b.takeJob(e.Job)
 	case client.JobRemoved:
 		b.dropJob(jobID(e.Job.ID))
 		return important
@@ -197,16 +199,48 @@ func (b *Bus) apply(e client.Event) weight {
 		b.setLabels(e.Labels)
 		return important
 	case client.DefaultsChanged:
-		b.state.DefaultTemplate, b.state.DefaultEngine = e.Template, e.Engine
+		b.takeDefaults(e.Template, e.Engine)
 		b.state.Engines = engines(e.Engines)
 		return important
 	}
 	return nothing
 }
 
+// takeQube puts a qube into the state, and takeJob a job; what the daemon
+// cannot have said in earnest is left out.
+func (b *Bus) takeQube(q client.Qube) weight {
+	checked, err := fromQube(q)
+	if err != nil {
+		slog.Warn("the daemon tells of a qube that cannot be", "error", err)
+		return nothing
+	}
+	return b.putQube(checked)
+}
+
+func (b *Bus) takeJob(j client.Job) weight {
+	checked, err := fromJob(j)
+	if err != nil {
+		slog.Warn("the daemon tells of a job that cannot be", "error", err)
+		return nothing
+	}
+	return b.putJob(checked)
+}
+
+func (b *Bus) takeDefaults(template, engine string) {
+	name, err := maybeName(template)
+	if err != nil {
+		slog.Warn("the daemon tells of a default template that cannot be", "error", err)
+	}
+	b.state.DefaultTemplate, b.state.DefaultEngine = name, oneLine(engine)
+}
+
 func (b *Bus) setLabels(list []client.Label) {
 	clear(b.labels)
 	for _, l := range list {
+		if err := qube.CheckLabelName(l.Name); err != nil {
+			slog.Warn("the daemon tells of a label that cannot be", "error", err)
+			continue
+		}
 		b.labels[l.Name] = Label{Name: l.Name, Index: int(l.Index), Color: l.Color}
 	}
 }
@@ -250,7 +284,7 @@ func refusal(op, subject string, err error) error {
 // called is the qube's name for messages.
 func (b *Bus) called(id QubeID) string {
 	if q, ok := b.Snapshot().ByID(id); ok {
-		return q.Name
+		return string(q.Name)
 	}
 	return string(id)
 }
@@ -267,9 +301,9 @@ func (b *Bus) Create(ctx context.Context, w NewQube) (JobID, error) {
 			sizes["private"] = w.Private
 		}
 		if w.Template != "" {
-			properties["template"] = w.Template
+			properties["template"] = string(w.Template)
 		}
-		return c.CreateSized(ctx, string(w.Name), string(w.Class), w.Label, properties, sizes)
+		return c.CreateSized(ctx, string(w.Name), string(w.Class), w.Label.Name, properties, sizes)
 	})
 }
 
@@ -309,8 +343,8 @@ func (b *Bus) Unpause(ctx context.Context, id QubeID) (JobID, error) {
 }
 
 // StartApp implements Client.
-func (b *Bus) StartApp(ctx context.Context, id QubeID, app string) (JobID, error) {
-	return b.act(ctx, "app", b.called(id), func(c *client.Client) (uint64, error) { return c.StartApp(ctx, string(id), app) })
+func (b *Bus) StartApp(ctx context.Context, id QubeID, app AppID) (JobID, error) {
+	return b.act(ctx, "app", b.called(id), func(c *client.Client) (uint64, error) { return c.StartApp(ctx, string(id), string(app)) })
 }
 
 // Run implements Client.

@@ -61,7 +61,7 @@ func wait(t *testing.T, b *dom0.Bus, what string, wanted func(*dom0.Snapshot) bo
 	return s
 }
 
-func hasState(name string, state dom0.State) func(*dom0.Snapshot) bool {
+func hasState(name dom0.Name, state dom0.State) func(*dom0.Snapshot) bool {
 	return func(s *dom0.Snapshot) bool {
 		q, ok := s.ByName(name)
 		return ok && q.State == state
@@ -154,7 +154,7 @@ func TestActionsReachTheDaemonAndTheirJobsComeBack(t *testing.T) {
 		t.Error(err)
 	}
 	wait(t, b, "work is off", hasState("work", dom0.Halted))
-	if _, err := b.Create(ctx, dom0.NewQube{Name: "shopping", Class: dom0.AppVM, Label: "orange", Template: "debian-12"}); err != nil {
+	if _, err := b.Create(ctx, dom0.NewQube{Name: "shopping", Class: dom0.AppVM, Label: dom0.Label{Name: "orange"}, Template: "debian-12"}); err != nil {
 		t.Fatal(err)
 	}
 	s := wait(t, b, "shopping", hasState("shopping", dom0.Halted))

@@ -9,11 +9,11 @@
 package dom0
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"cubicle/daemon/qube"
@@ -44,7 +44,7 @@ const (
 )
 
 // TerminalApp is the desktop-file id that opens the qube's terminal.
-const TerminalApp = "qubes-run-terminal"
+const TerminalApp AppID = "qubes-run-terminal"
 
 // ParseName checks text as a qube's name; the error's Why says what is wrong
 // with it in a few words (spec/admin-api.md §9).
@@ -68,13 +68,13 @@ type (
 // Qube is one qube as it was when the snapshot was taken.
 type Qube struct {
 	ID        QubeID
-	Name      string
+	Name      Name
 	Class     Class
 	Label     Label
 	State     State
-	Template  string // empty: has none
-	NetVM     string // empty: offline
-	XID       int    // domain id, -1 when off
+	Template  Name // empty: has none
+	NetVM     Name // empty: offline
+	XID       int  // domain id, -1 when off
 	Engine    string
 	Isolation string // engine.Isolation's words
 	Weakness  string // what the isolation does not protect from, one sentence, or empty
@@ -108,7 +108,7 @@ const (
 type Job struct {
 	ID        JobID
 	Kind      string // start, shutdown, create, clone, remove …
-	Qube      string // name
+	Qube      Name
 	Text      string // what it is doing, for people
 	Progress  float64
 	State     JobState
@@ -143,7 +143,7 @@ type Snapshot struct {
 	Jobs    []Job   // oldest first
 	Engines []Engine
 
-	DefaultTemplate string
+	DefaultTemplate Name // empty: none
 	DefaultEngine   string
 }
 
@@ -158,8 +158,8 @@ func (s *Snapshot) ByID(id QubeID) (Qube, bool) {
 }
 
 // ByName finds a qube.
-func (s *Snapshot) ByName(name string) (Qube, bool) {
-	i, found := slices.BinarySearchFunc(s.Qubes, name, func(q Qube, name string) int { return strings.Compare(q.Name, name) })
+func (s *Snapshot) ByName(name Name) (Qube, bool) {
+	i, found := slices.BinarySearchFunc(s.Qubes, name, func(q Qube, name Name) int { return cmp.Compare(q.Name, name) })
 	if !found {
 		return Qube{}, false
 	}
@@ -170,8 +170,8 @@ func (s *Snapshot) ByName(name string) (Qube, bool) {
 type NewQube struct {
 	Name     Name
 	Class    Class
-	Label    string
-	Template string // empty: the default one, or none for a template
+	Label    Label
+	Template Name // empty: the default one, or none for a template
 	// Properties are rows of the property table that differ from their
 	// defaults; Private is the private volume's bytes, 0 for the default.
 	Properties map[string]string
@@ -202,7 +202,7 @@ type Client interface {
 	Pause(ctx context.Context, id QubeID) (JobID, error)
 	Unpause(ctx context.Context, id QubeID) (JobID, error)
 	// StartApp starts the qube when it is off, then the desktop-file id app.
-	StartApp(ctx context.Context, id QubeID, app string) (JobID, error)
+	StartApp(ctx context.Context, id QubeID, app AppID) (JobID, error)
 	// Run starts a shell command; user empty means the qube's desktop user.
 	Run(ctx context.Context, id QubeID, command, user string) (JobID, error)
 	// Cancel asks a job to stop.

@@ -90,7 +90,7 @@ func (f *feed) publish() {
 func (f *feed) snapshot() *Snapshot {
 	s := f.state
 	s.Engines = slices.Clone(f.state.Engines)
-	s.Qubes = slices.SortedFunc(maps.Values(f.qubes), func(a, b Qube) int { return strings.Compare(a.Name, b.Name) })
+	s.Qubes = slices.SortedFunc(maps.Values(f.qubes), func(a, b Qube) int { return cmp.Compare(a.Name, b.Name) })
 	s.Labels = slices.SortedFunc(maps.Values(f.labels), func(a, b Label) int {
 		return cmp.Or(cmp.Compare(a.Index, b.Index), strings.Compare(a.Name, b.Name))
 	})

@@ -2,15 +2,37 @@ package dom0
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	"cubicle/daemon/bus/client"
 )
 
+// AppID is a checked desktop-file id, without ".desktop".
+type AppID string
+
+// maxAppID bounds an AppID in bytes: it is the name of a file.
+const maxAppID = 255 - len(".desktop")
+
+// ParseAppID checks a desktop-file id: the characters of a D-Bus name, as the
+// Desktop Entry Specification wants it ("File naming"), and no option of a
+// command.
+func ParseAppID(text string) (AppID, error) {
+	if text == "" || len(text) > maxAppID || text[0] == '-' || text[0] == '.' {
+		return "", fmt.Errorf("%.40q is no desktop-file id: 1 to %d characters are needed, none of '-' and '.' first", text, maxAppID)
+	}
+	for _, r := range text {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-+@", r) {
+			return "", fmt.Errorf("%.40q is no desktop-file id: %q is in it", text, r)
+		}
+	}
+	return AppID(text), nil
+}
+
 // App is a program that a qube offers.
 type App struct {
-	ID      string // for Client.StartApp
+	ID      AppID
 	Name    Text
 	Comment Text
 }
@@ -78,7 +100,9 @@ func (b *Bus) Apps(ctx context.Context, id QubeID) (apps []App, err error) {
 	err = b.ask(ctx, "apps", b.called(id), func(c *client.Client) error {
 		list, err := c.Apps(ctx, string(id))
 		for _, a := range list {
-			apps = append(apps, App{ID: a.ID, Name: CleanLine(a.Name), Comment: CleanLine(a.Comment)})
+			if id, err := ParseAppID(a.ID); err == nil { // the qube's own words: another id starts nothing
+				apps = append(apps, App{ID: id, Name: CleanLine(a.Name), Comment: CleanLine(a.Comment)})
+			}
 		}
 		return err
 	})

@@ -1,29 +1,47 @@
 package dom0
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 
 	"cubicle/daemon/bus/client"
+	"cubicle/daemon/qube"
 )
 
-func fromQube(q client.Qube) Qube {
+// fromQube checks what the daemon says of a qube; what cannot be is said.
+func fromQube(q client.Qube) (Qube, error) {
+	name, err := qube.ParseName(q.Name)
+	if err != nil {
+		return Qube{}, fmt.Errorf("qube %s: %w", q.UUID, err)
+	}
+	template, err := maybeName(q.Template)
+	if err != nil {
+		return Qube{}, fmt.Errorf("template of %s: %w", name, err)
+	}
+	netVM, err := maybeName(q.NetVM)
+	if err != nil {
+		return Qube{}, fmt.Errorf("network of %s: %w", name, err)
+	}
+	if err := qube.CheckLabelName(q.Label); err != nil {
+		return Qube{}, fmt.Errorf("label of %s: %w", name, err)
+	}
 	return Qube{
 		ID:         QubeID(q.UUID),
-		Name:       q.Name,
+		Name:       name,
 		Class:      q.Class,
 		Label:      Label{Name: q.Label, Index: int(q.LabelIndex), Color: q.LabelColor},
 		State:      q.State,
-		Template:   q.Template,
-		NetVM:      q.NetVM,
+		Template:   template,
+		NetVM:      netVM,
 		XID:        int(q.XID),
-		Engine:     q.Engine,
-		Isolation:  q.Isolation,
+		Engine:     oneLine(q.Engine),
+		Isolation:  oneLine(q.Isolation),
 		Weakness:   oneLine(q.Weakness),
 		MemoryMax:  q.Memory,
 		VCPUs:      q.VCPUs,
-		User:       q.DefaultUser,
+		User:       oneLine(q.DefaultUser),
 		Started:    q.StartTime,
 		MemoryUsed: q.MemoryUsed,
 		CPU:        within(q.CPUUsage, 100*1024),
@@ -32,20 +50,32 @@ func fromQube(q client.Qube) Qube {
 		Outdated:   q.Outdated,
 
 		ProvidesNetwork: q.ProvidesNetwork,
-	}
+	}, nil
 }
 
-func fromJob(j client.Job) Job {
+// maybeName checks a name that may be none.
+func maybeName(text string) (Name, error) {
+	if text == "" {
+		return "", nil
+	}
+	return qube.ParseName(text)
+}
+
+func fromJob(j client.Job) (Job, error) {
+	name, err := maybeName(j.Qube)
+	if err != nil {
+		return Job{}, fmt.Errorf("job %d: %w", j.ID, err)
+	}
 	return Job{
 		ID:        jobID(j.ID),
 		Kind:      j.Kind,
-		Qube:      j.Qube,
+		Qube:      name,
 		Text:      oneLine(j.Text),
 		Progress:  within(j.Progress, 1),
 		State:     JobState(j.State),
 		ErrorName: j.ErrorName,
 		Error:     oneLine(j.Error),
-	}
+	}, nil
 }
 
 func engines(list []client.Engine) []Engine {

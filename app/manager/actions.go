@@ -201,7 +201,7 @@ func (m *Manager) remove() {
 		disk += q.Disk
 		for i := range m.state.Qubes {
 			if m.state.Qubes[i].Template == q.Name {
-				based = append(based, m.state.Qubes[i].Name)
+				based = append(based, string(m.state.Qubes[i].Name))
 			}
 		}
 	}
@@ -242,7 +242,7 @@ func (m *Manager) clone() {
 		title:       words.T("Clone %s", q.Name),
 		hint:        words.T("The copy gets all files and settings of %s.", q.Name),
 		placeholder: words.T("Name of the copy"),
-		text:        m.freeName(q.Name),
+		text:        m.freeName(string(q.Name)),
 		do:          words.T("Clone"),
 		check:       m.nameFault,
 		act: func(text string) {
@@ -260,7 +260,7 @@ func (m *Manager) nameFault(text string) string {
 	if why := dom0.NameFault(text); why != "" {
 		return words.Known(why)
 	}
-	if _, taken := m.state.ByName(text); taken {
+	if _, taken := m.state.ByName(dom0.Name(text)); taken {
 		return words.T("there is a qube %s already", text)
 	}
 	return ""
@@ -385,7 +385,7 @@ func (m *Manager) create(page *create.Page, w create.Wish) {
 			return
 		}
 		if w.StartNow {
-			m.starts[id] = string(w.Name)
+			m.starts[id] = w.Name
 		}
 		if m.page == page {
 			m.closeSheet()
@@ -431,7 +431,7 @@ func (m *Manager) follow(s *dom0.Snapshot) {
 }
 
 func (m *Manager) jobFailed(j dom0.Job) {
-	err := &dom0.Error{Op: j.Kind, Subject: j.Qube, Name: j.ErrorName, Reason: j.Error}
+	err := &dom0.Error{Op: j.Kind, Subject: string(j.Qube), Name: j.ErrorName, Reason: j.Error}
 	m.failed(j.Kind, j.Qube, err, m.retryOf(j))
 }
 
@@ -458,10 +458,10 @@ func (m *Manager) retryOf(j dom0.Job) func() {
 }
 
 // failed shows what failed, for which qube, why, and the next step.
-func (m *Manager) failed(kind, name string, err error, again func()) {
+func (m *Manager) failed(kind string, name dom0.Name, err error, again func()) {
 	n := notice{
 		key:    noticeKey(kind, name),
-		title:  words.CouldNot(kind, name),
+		title:  words.CouldNot(kind, string(name)),
 		reason: reason(err),
 	}
 	if again != nil {
@@ -480,7 +480,7 @@ func (m *Manager) failed(kind, name string, err error, again func()) {
 	m.notices.add(n)
 }
 
-func noticeKey(kind, name string) string { return kind + " " + name }
+func noticeKey(kind string, name dom0.Name) string { return kind + " " + string(name) }
 
 // reason is why something failed, in the language of the window.
 func reason(err error) string {
@@ -533,7 +533,7 @@ func (m *Manager) menuItems(full bool) []*fyne.MenuItem {
 func names(qubes []dom0.Qube) string {
 	list := make([]string, len(qubes))
 	for i, q := range qubes {
-		list[i] = q.Name
+		list[i] = string(q.Name)
 	}
 	switch n := len(list); {
 	case n > 3:

@@ -77,7 +77,7 @@ func TestOnlyRowsInSightAreDrawn(t *testing.T) {
 	last := r.m.table.rows[499].qube.Name
 	found := false
 	for _, l := range renderer.lines {
-		found = found || l.cells[0].Text == last && l.cells[0].Visible()
+		found = found || l.cells[0].Text == string(last) && l.cells[0].Visible()
 	}
 	if !found {
 		t.Errorf("after End %s is not in sight", last)

@@ -65,7 +65,7 @@ const (
 func (c column) text(q *dom0.Qube) string {
 	switch c.key {
 	case colName:
-		return q.Name
+		return string(q.Name)
 	case colState:
 		return faceOf(q).word
 	case colTemplate:
@@ -75,7 +75,7 @@ func (c column) text(q *dom0.Qube) string {
 		case q.Outdated:
 			return words.T("%s (old)", q.Template)
 		}
-		return q.Template
+		return string(q.Template)
 	case colNetwork:
 		switch {
 		case q.Class == dom0.AdminVM:
@@ -83,7 +83,7 @@ func (c column) text(q *dom0.Qube) string {
 		case q.NetVM == "":
 			return words.T("offline")
 		}
-		return q.NetVM
+		return string(q.NetVM)
 	case colCPU:
 		if isUp(q) {
 			return fmt.Sprintf("%.0f %%", q.CPU)

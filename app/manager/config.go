@@ -40,18 +40,26 @@ func (m *Manager) settings() {
 	}
 }
 
-// OpenSettings opens the settings of the qube of that name, once the daemon
-// has told which qubes there are.
-func (m *Manager) OpenSettings(name string) {
+// OpenSettings opens the settings of the qube whose name somebody typed, once
+// the daemon has told which qubes there are.
+func (m *Manager) OpenSettings(text string) {
 	m.wanted = ""
+	if m.state.Link != dom0.Connected {
+		m.wanted = text
+		return
+	}
+	name, err := dom0.ParseName(text)
 	q, ok := m.state.ByName(name)
+	why := func(text string) error {
+		return &dom0.Error{Op: "settings", Subject: string(name), Reason: text}
+	}
 	switch {
-	case m.state.Link != dom0.Connected:
-		m.wanted = name
+	case err != nil:
+		m.notices.add(notice{key: "settings", title: words.CouldNot("settings", string(dom0.CleanLine(text))), reason: words.Reason("", dom0.NameFault(text))})
 	case !ok:
-		m.failed("settings", name, &dom0.Error{Op: "settings", Subject: name, Reason: words.T("There is no qube of that name.")}, nil)
+		m.failed("settings", name, why(words.T("There is no qube of that name.")), nil)
 	case !hasSettings(&q):
-		m.failed("settings", name, &dom0.Error{Op: "settings", Subject: name, Reason: words.T("It has none that can be changed here.")}, nil)
+		m.failed("settings", name, why(words.T("It has none that can be changed here.")), nil)
 	default:
 		m.configure(q)
 	}

@@ -28,7 +28,7 @@ const (
 // configure opens the settings of the qube of that name on a page.
 func (r *rig) configure(name string, page int) {
 	r.t.Helper()
-	r.fake.SetInside(name, interior())
+	r.fake.SetInside(dom0.Name(name), interior())
 	r.pick(name)
 	r.control(fyne.KeyComma)
 	if r.m.config == nil {

@@ -77,7 +77,7 @@ func (d *details) show(chosen []dom0.Qube) {
 	case 1:
 		q := &chosen[0]
 		control.SetImage(d.tag, control.LabelIcon(label.ShapeOf(q.Class), q.Label.Color))
-		d.set(q.Name, d.describe(q))
+		d.set(string(q.Name), d.describe(q))
 		job := jobOn(d.manager.state, q)
 		if job.ID != "" {
 			d.note("", "") // the job takes its room

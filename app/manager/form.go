@@ -269,7 +269,7 @@ func (f *field) options() []option {
 		fits := f.row.Name == "template" && q.Class == dom0.TemplateVM ||
 			f.row.Name == "netvm" && q.ID != f.pane.subject.ID && givesNetwork(state, q)
 		if fits {
-			list = append(list, option{text: q.Name, value: q.Name})
+			list = append(list, option{text: string(q.Name), value: string(q.Name)})
 		}
 	}
 	// What it is now can be kept, whatever it is.

@@ -63,7 +63,9 @@ func matches(q *dom0.Qube, query []string) bool {
 }
 
 // contains compares without case; word is in lower case already.
-func contains(text, word string) bool { return strings.Contains(strings.ToLower(text), word) }
+func contains[T ~string](text T, word string) bool {
+	return strings.Contains(strings.ToLower(string(text)), word)
+}
 
 // order is the column by which the table is sorted.
 type order struct {
@@ -113,9 +115,9 @@ func (o order) compare(a, b *row) int {
 	case colState:
 		by = cmp.Compare(rank(x), rank(y))
 	case colTemplate:
-		by = strings.Compare(x.Template, y.Template)
+		by = cmp.Compare(x.Template, y.Template)
 	case colNetwork:
-		by = strings.Compare(x.NetVM, y.NetVM)
+		by = cmp.Compare(x.NetVM, y.NetVM)
 	case colCPU:
 		by = cmp.Compare(x.CPU, y.CPU)
 	case colMemory:
@@ -133,8 +135,8 @@ func (o order) compare(a, b *row) int {
 	return cmp.Or(by, byName(x.Name, y.Name))
 }
 
-func byName(a, b string) int {
-	return cmp.Or(strings.Compare(strings.ToLower(a), strings.ToLower(b)), strings.Compare(a, b))
+func byName(a, b dom0.Name) int {
+	return cmp.Or(strings.Compare(strings.ToLower(string(a)), strings.ToLower(string(b))), cmp.Compare(a, b))
 }
 
 // rank sorts states: trouble first, then what runs, then the rest.

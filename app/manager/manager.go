@@ -73,13 +73,13 @@ type Manager struct {
 	sheet    *sheet
 	page     *create.Page // when the sheet is the new-qube page
 	config   *config      // when the sheet, or the one below it, is the settings
-	wanted   string       // whose settings open once the daemon is there
+	wanted   string       // whose settings open once the daemon is there, as it was typed
 	main     *fyne.Container
 	content  fyne.CanvasObject
 
 	jobs    map[dom0.JobID]dom0.JobState // as last seen; nil before the first live snapshot
 	retries map[dom0.JobID]func()
-	starts  map[dom0.JobID]string // create jobs after which the qube of that name starts
+	starts  map[dom0.JobID]dom0.Name // create jobs after which the qube of that name starts
 }
 
 // New makes the window's content and follows client until Close.
@@ -106,7 +106,7 @@ func New(client dom0.Client, opts Options) *Manager {
 		opts:    opts,
 		state:   client.Snapshot(),
 		retries: map[dom0.JobID]func(){},
-		starts:  map[dom0.JobID]string{},
+		starts:  map[dom0.JobID]dom0.Name{},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.build()

@@ -400,7 +400,7 @@ func TestCreateWhoseJobWasFaster(t *testing.T) {
 	r.fake.PutJob(dom0.Job{ID: "job1", Kind: "create", Qube: "quickly", State: dom0.JobDone})
 	r.fake.Edit(func(s *dom0.Snapshot) { s.Qubes = append(s.Qubes, appQube("quickly", "red", dom0.Halted)) })
 	// The page knows the name now; the request is the one under way.
-	r.m.create(r.m.page, create.Wish{Name: "quickly", Kind: create.KindApp, Label: "red", Template: "debian-12", StartNow: true})
+	r.m.create(r.m.page, create.Wish{Name: "quickly", Kind: create.KindApp, Label: labelled("red"), Template: "debian-12", StartNow: true})
 	r.asked("create quickly AppVM red debian-12", "start quickly")
 }
 
@@ -475,7 +475,7 @@ func TestFailuresSayWhatWhoWhyAndWhatNext(t *testing.T) {
 	r.tap("Retry")
 	r.asked("start vault")
 	// One panel per failure, and no more than three.
-	for _, name := range []string{"a", "b", "c", "d", "d"} {
+	for _, name := range []dom0.Name{"a", "b", "c", "d", "d"} {
 		r.m.failed("start", name, &dom0.Error{Reason: "x"}, nil)
 	}
 	if got := len(r.m.notices.list); got != maxNotices {
@@ -509,7 +509,7 @@ func TestACommandDoesNotKeepItsQubeBusy(t *testing.T) {
 	r := dark(t, household())
 	r.fake.PutJob(dom0.Job{ID: "5", Kind: "run", Qube: "work", State: dom0.JobRunning, Text: "Running a command in work", Progress: 0.9})
 	r.fake.PutJob(dom0.Job{ID: "6", Kind: "app", Qube: "vault", State: dom0.JobRunning, Text: "Starting vault — booting", Progress: 0.3})
-	busy := map[string]bool{}
+	busy := map[dom0.Name]bool{}
 	for i := range r.m.table.rows {
 		busy[r.m.table.rows[i].qube.Name] = r.m.table.rows[i].job.ID != ""
 	}

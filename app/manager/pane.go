@@ -132,7 +132,7 @@ func (p *pane) showName() {
 	text := words.T("Details")
 	if p.subject.ID != "" {
 		control.SetImage(p.tag, control.LabelIcon(label.ShapeOf(p.subject.Class), p.subject.Label.Color))
-		text = cut(p.subject.Name, p.room()-80, p.manager.textSize()+1, p.name.TextStyle)
+		text = cut(string(p.subject.Name), p.room()-80, p.manager.textSize()+1, p.name.TextStyle)
 	}
 	control.SetText(p.name, text, p.manager.ink(fynetheme.ColorNameForeground), p.manager.textSize()+1)
 }

@@ -205,7 +205,7 @@ func (s *settings) options(row dom0.Property) []string {
 	case row.Name == "template":
 		for i := range state.Qubes {
 			if state.Qubes[i].Class == dom0.TemplateVM {
-				list = append(list, state.Qubes[i].Name)
+				list = append(list, string(state.Qubes[i].Name))
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func interior() dom0test.Interior {
 // lookInside opens the pane on a section for the qube of that name.
 func (r *rig) lookInside(name string, section int) {
 	r.t.Helper()
-	r.fake.SetInside(name, interior())
+	r.fake.SetInside(dom0.Name(name), interior())
 	r.pick(name)
 	if !r.m.pane.isOpen() {
 		r.control(fyne.KeyI)
@@ -360,7 +360,7 @@ func TestFamiliesHaveHeadings(t *testing.T) {
 		if row.heading != "" {
 			got = append(got, "["+row.heading+"]")
 		} else {
-			got = append(got, row.qube.Name)
+			got = append(got, string(row.qube.Name))
 		}
 	}
 	want := "[Templates] debian-12 [on debian-12] import media personal sys-net untrusted vault work"
@@ -522,8 +522,8 @@ func TestPictures(t *testing.T) {
 			r.fake.Edit(func(s *dom0.Snapshot) {
 				for i := range s.Qubes[1:] {
 					q := &s.Qubes[i+1]
-					q.Name = fmt.Sprintf("%s-%d-abcdefghijklmnopqrstuvwxyz", q.Name, i)[:31]
-					q.Template, q.NetVM = "debian-12-with-many-programs-xx", "sys-firewall-of-the-second-floor"[:31]
+					q.Name = dom0.Name(fmt.Sprintf("%s-%d-abcdefghijklmnopqrstuvwxyz", q.Name, i)[:31])
+					q.Template, q.NetVM = "debian-12-with-many-programs-xx", "sys-firewall-of-the-second-floo"
 				}
 			})
 			r.pick("vault-5-abcdefghijklmnopqrstuvwxyz"[:31])

@@ -31,7 +31,7 @@ func labelled(name string) dom0.Label {
 
 func appQube(name, labelName string, state dom0.State) dom0.Qube {
 	q := dom0.Qube{
-		ID: dom0.QubeID("id-" + name), Name: name, Class: dom0.AppVM, Label: labelled(labelName), State: state,
+		ID: dom0.QubeID("id-" + name), Name: dom0.Name(name), Class: dom0.AppVM, Label: labelled(labelName), State: state,
 		Template: "debian-12", XID: -1, Engine: "runsc", Isolation: "gVisor", Weakness: weakness,
 		MemoryMax: 400, VCPUs: 2, User: "user", Disk: 2_100_000_000,
 	}
@@ -118,7 +118,7 @@ func dark(t testing.TB, s dom0.Snapshot) *rig { return open(t, s, fynetheme.Vari
 func (r *rig) shown() []string {
 	var names []string
 	for i := range r.m.table.rows {
-		names = append(names, r.m.table.rows[i].qube.Name)
+		names = append(names, string(r.m.table.rows[i].qube.Name))
 	}
 	return names
 }

@@ -128,7 +128,7 @@ func jobText(j dom0.Job) string {
 	if words.Language() == "en" && j.Text != "" {
 		return j.Text
 	}
-	text := j.Qube + ": " + jobDoing(j.Kind)
+	text := string(j.Qube) + ": " + jobDoing(j.Kind)
 	if step := jobStep(j.Text); step != "" {
 		text += " — " + step
 	}

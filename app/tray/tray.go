@@ -106,12 +106,12 @@ func (t *Tray) view(s *dom0.Snapshot) View {
 			continue
 		}
 		c := Chip{
-			ID: q.ID, Name: q.Name, Shape: label.ShapeOf(q.Class), Color: q.Label.Color, State: q.State,
-			Tip: q.Name + " — " + status(q), Menu: t.actions(q, live),
+			ID: q.ID, Name: string(q.Name), Shape: label.ShapeOf(q.Class), Color: q.Label.Color, State: q.State,
+			Tip: string(q.Name) + " — " + status(q), Menu: t.actions(q, live),
 		}
 		v.Chips = append(v.Chips, c)
 		v.Menu = append(v.Menu, notifier.Entry{
-			Key: c.Key(), Label: q.Name + "  ·  " + status(q), Children: c.Menu,
+			Key: c.Key(), Label: string(q.Name) + "  ·  " + status(q), Children: c.Menu,
 		})
 	}
 	switch {
@@ -141,7 +141,7 @@ func (t *Tray) view(s *dom0.Snapshot) View {
 // actions is a qube's menu. An entry that makes no sense now is disabled
 // rather than away: the hand finds it where it was.
 func (t *Tray) actions(q *dom0.Qube, live bool) []notifier.Entry {
-	id, name := q.ID, q.Name
+	id, name := q.ID, string(q.Name)
 	do := func(op string, call func(context.Context) (dom0.JobID, error)) func() {
 		return func() { t.do(op, name, call) }
 	}
@@ -214,7 +214,7 @@ func (t *Tray) judge(s *dom0.Snapshot) {
 	}
 	t.mu.Unlock()
 	for _, j := range failed {
-		t.failed(j.Kind, j.Qube, words.Reason(j.ErrorName, j.Error))
+		t.failed(j.Kind, string(j.Qube), words.Reason(j.ErrorName, j.Error))
 	}
 }
 

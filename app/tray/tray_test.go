@@ -38,7 +38,7 @@ func open(t *testing.T, qubes ...dom0.Qube) *rig {
 }
 
 func named(name string, state dom0.State) dom0.Qube {
-	q := dom0.Qube{ID: dom0.QubeID("id-" + name), Name: name, Class: dom0.AppVM, State: state, Label: dom0test.Labels()[2], XID: -1}
+	q := dom0.Qube{ID: dom0.QubeID("id-" + name), Name: dom0.Name(name), Class: dom0.AppVM, State: state, Label: dom0test.Labels()[2], XID: -1}
 	if state.IsUp() {
 		q.MemoryUsed = 212 << 20
 	}

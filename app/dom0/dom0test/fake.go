@@ -3,6 +3,7 @@
 package dom0test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -25,14 +26,14 @@ type Fake struct {
 	calls    []string
 	refuse   map[string]error
 
-	within map[string]*Interior
+	within map[dom0.Name]*Interior
 }
 
 var _ dom0.Client = (*Fake)(nil)
 
 // NewFake returns a client in the given state.
 func NewFake(s dom0.Snapshot) *Fake {
-	f := &Fake{watchers: map[int]func(*dom0.Snapshot){}, refuse: map[string]error{}, within: map[string]*Interior{}}
+	f := &Fake{watchers: map[int]func(*dom0.Snapshot){}, refuse: map[string]error{}, within: map[dom0.Name]*Interior{}}
 	f.snapshot = tidy(s)
 	return f
 }
@@ -42,7 +43,7 @@ func Labels() []dom0.Label { return slices.Clone(qube.Labels[:]) }
 
 func tidy(s dom0.Snapshot) *dom0.Snapshot {
 	s.Qubes, s.Jobs, s.Labels = slices.Clone(s.Qubes), slices.Clone(s.Jobs), slices.Clone(s.Labels)
-	slices.SortFunc(s.Qubes, func(a, b dom0.Qube) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Qubes, func(a, b dom0.Qube) int { return cmp.Compare(a.Name, b.Name) })
 	return &s
 }
 
@@ -61,7 +62,7 @@ func (f *Fake) Edit(edit func(*dom0.Snapshot)) {
 }
 
 // EditQube changes one qube.
-func (f *Fake) EditQube(name string, edit func(*dom0.Qube)) {
+func (f *Fake) EditQube(name dom0.Name, edit func(*dom0.Qube)) {
 	f.Edit(func(s *dom0.Snapshot) {
 		for i := range s.Qubes {
 			if s.Qubes[i].Name == name {
@@ -106,7 +107,7 @@ func (f *Fake) call(op string, id dom0.QubeID, arguments ...any) (dom0.JobID, er
 	defer f.mu.Unlock()
 	subject := string(id)
 	if q, ok := f.snapshot.ByID(id); ok {
-		subject = q.Name
+		subject = string(q.Name)
 	}
 	line := strings.TrimSpace(op + " " + subject + " " + strings.TrimSpace(fmt.Sprintln(arguments...)))
 	f.calls = append(f.calls, line)
@@ -140,7 +141,7 @@ func (f *Fake) Watch(notify func(*dom0.Snapshot)) (stop func()) {
 
 // Create implements dom0.Client.
 func (f *Fake) Create(_ context.Context, w dom0.NewQube) (dom0.JobID, error) {
-	more := []any{w.Class, w.Label, w.Template}
+	more := []any{w.Class, w.Label.Name, w.Template}
 	for _, name := range slices.Sorted(maps.Keys(w.Properties)) {
 		more = append(more, name+"="+w.Properties[name])
 	}
@@ -187,7 +188,7 @@ func (f *Fake) Unpause(_ context.Context, id dom0.QubeID) (dom0.JobID, error) {
 }
 
 // StartApp implements dom0.Client.
-func (f *Fake) StartApp(_ context.Context, id dom0.QubeID, app string) (dom0.JobID, error) {
+func (f *Fake) StartApp(_ context.Context, id dom0.QubeID, app dom0.AppID) (dom0.JobID, error) {
 	return f.call("app", id, app)
 }
 

@@ -24,7 +24,7 @@ type Interior struct {
 }
 
 // SetInside replaces what is told of the qube of that name.
-func (f *Fake) SetInside(name string, in Interior) {
+func (f *Fake) SetInside(name dom0.Name, in Interior) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.within[name] = &in
@@ -109,7 +109,7 @@ func (f *Fake) Properties(_ context.Context, id dom0.QubeID) (list []dom0.Proper
 			set = map[string]string{}
 		}
 		// What the qube itself tells.
-		for name, value := range map[string]string{"label": q.Label.Name, "template": q.Template, "netvm": q.NetVM} {
+		for name, value := range map[string]string{"label": q.Label.Name, "template": string(q.Template), "netvm": string(q.NetVM)} {
 			if _, changed := set[name]; !changed && value != "" {
 				set[name] = value
 			}
