@@ -239,6 +239,26 @@ func TestContentsOfVolumes(t *testing.T) {
 	holds("one", "second")
 	holds("two", "first")
 
+	// Through the client: by the file, and in the request.
+	byFile := &client.Client{Socket: public, Internal: internal}
+	inRequest := &client.Client{Socket: public}
+	if err := byFile.ImportVolume(t.Context(), "two", "private", -1, strings.NewReader(contents("by file"))); err != nil {
+		t.Error(err)
+	}
+	holds("two", "by file")
+	if err := inRequest.ImportVolume(t.Context(), "two", "private", int64(size), strings.NewReader(contents("first"))); err != nil {
+		t.Error(err)
+	}
+	holds("two", "first")
+	for size, data := range map[int64]string{-1: "short", 3: "long"} {
+		if err := inRequest.ImportVolume(t.Context(), "two", "private", size, strings.NewReader(data)); !client.Is(err, "QubesException") {
+			t.Errorf("%q as %d bytes: %v", data, size, err)
+		}
+	}
+	if err := inRequest.ImportVolume(t.Context(), "two", "root", -1, strings.NewReader(contents(""))); !client.Is(err, "StoragePoolException") {
+		t.Errorf("a refused import of a large volume: %v", err)
+	}
+
 	revisions := strings.Fields(ask(public, "admin.vm.volume.ListSnapshots+private dom0 name one\x00"))
 	if len(revisions) != 1 {
 		t.Fatalf("%q", revisions)

@@ -51,7 +51,7 @@ type Client struct {
 	// Socket is the path of qubesd's socket.
 	Socket string
 	// Internal is the path of the socket for dom0's trusted helpers; only the
-	// import of volumes needs it.
+	// import of volumes uses it, and does without where it may not.
 	Internal string
 }
 
@@ -63,6 +63,11 @@ func New(root paths.Root) *Client {
 // Call calls a method as dom0 and returns the text of the reply. Dest is a
 // qube's name or uuid:UUID. The context ends the waiting, not the call.
 func (c *Client) Call(ctx context.Context, dest, method, arg string, payload []byte) (string, error) {
+	return c.exchange(ctx, method, func(conn *net.UnixConn) error { return send(conn, dest, method, arg, payload) })
+}
+
+// exchange lets ask send a request, and returns the text of the reply.
+func (c *Client) exchange(ctx context.Context, method string, ask func(*net.UnixConn) error) (string, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return "", unreachable(err)
@@ -72,7 +77,7 @@ func (c *Client) Call(ctx context.Context, dest, method, arg string, payload []b
 	defer stop()
 	// A server that dislikes the request may hang up before it was sent; its
 	// reply, if any, tells more than the failed write.
-	werr := send(conn, dest, method, arg, payload)
+	werr := ask(conn)
 	raw, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
 	switch {
 	case ctx.Err() != nil:
