@@ -49,6 +49,9 @@ func Run(ctx context.Context, transport vchan.Transport, o Options) error {
 	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := os.MkdirAll(o.path(qubesdb.Dir), 0o755); err != nil {
+		return fmt.Errorf("the database: %w", err)
+	}
 	rw, ro := qubesdb.SocketNames("")
 	for _, s := range []struct {
 		name     string

@@ -139,6 +139,7 @@ type clientVMCmd struct {
 
 type qubesdbCmd struct {
 	Local string `help:"Socket of the link's relay." default:"${local}"`
+	Root  string `help:"Folder to work in as if it were the qube's root: for an agent that is started by hand." default:"/" type:"path"`
 }
 
 func (c qubesdbCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -150,7 +151,7 @@ func (c qubesdbCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return qubesdb.Run(ctx, t, qubesdb.Options{Root: "/", Program: self, Log: log})
+	return qubesdb.Run(ctx, t, qubesdb.Options{Root: c.Root, Program: self, Log: log})
 }
 
 // statusError ends the process with a status of its own.

@@ -125,7 +125,8 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	defer c.Close()
 
 	server := admin.New(c, log.With("part", "admin"))
-	server.Database = databaseReader(root)
+	server.Database = databaseReader(r)
+	announceDevices(c, r)
 	defer server.Close()
 	failed := make(chan error, 5)
 	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,11 +18,18 @@ import (
 	"cubicle/daemon/vchan"
 )
 
-// database is dom0's copy of a qube's QubesDB (spec/platform.md §3). qubesd
-// says what dom0 has to say in it; the qube reads and writes it over port
-// 111, dom0's programs on upstream's sockets.
+// database is a QubesDB in dom0 (spec/platform.md §3): dom0's copy of a qube's,
+// or dom0's own. qubesd says what dom0 has to say in it; the qube reads and
+// writes it over port 111, dom0's programs on upstream's sockets.
 type database struct {
-	q      *qube
+	r      *Router
+	name   string // of the qube
+	domain vchan.Domain
+	log    *slog.Logger
+	// channel waits for the qube's end of the channel; nil: there is none.
+	channel func(context.Context) (net.Conn, error)
+	wg      sync.WaitGroup // of what run begins
+
 	db     *qubesdb.DB
 	filled chan struct{} // closed once qubesd has filled it
 	once   sync.Once     // closes filled
@@ -31,8 +39,10 @@ type database struct {
 	news  chan struct{} // capacity 1: wrote is not empty
 }
 
+// newDatabase returns the database of a running qube.
 func newDatabase(q *qube) *database {
-	d := &database{q: q, db: qubesdb.NewForQube(), filled: make(chan struct{}), wrote: map[string]bool{}, news: make(chan struct{}, 1)}
+	d := emptyDatabase(q.r, q.Name, q.Domain, q.log)
+	d.channel = q.databaseChannel
 	watched := control.Watched()
 	d.db.Notify(func(path string) {
 		if slices.Contains(watched, path) {
@@ -40,6 +50,13 @@ func newDatabase(q *qube) *database {
 		}
 	})
 	return d
+}
+
+func emptyDatabase(r *Router, name string, domain vchan.Domain, log *slog.Logger) *database {
+	return &database{
+		r: r, name: name, domain: domain, log: log, db: qubesdb.NewForQube(),
+		filled: make(chan struct{}), wrote: map[string]bool{}, news: make(chan struct{}, 1),
+	}
 }
 
 // note remembers that qubesd is to hear of a path.
@@ -55,11 +72,11 @@ func (d *database) note(path string) {
 
 // report tells qubesd what was written, again and again the same only once in
 // a while: a qube must not fill the queue that all qubes share.
-func (d *database) report() {
+func (d *database) report(ctx context.Context) {
 	for {
 		select {
 		case <-d.news:
-		case <-d.q.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 		d.mu.Lock()
@@ -67,69 +84,73 @@ func (d *database) report() {
 		d.wrote = map[string]bool{}
 		d.mu.Unlock()
 		for path := range paths {
-			d.q.r.tell(control.Message{Kind: control.Wrote, Domain: d.q.Domain, Path: path})
+			d.r.tell(control.Message{Kind: control.Wrote, Domain: d.domain, Path: path})
 		}
-		pause(d.q.ctx, reportPause)
+		pause(ctx, reportPause)
 	}
 }
 
 const reportPause = 100 * time.Millisecond
 
-// run serves the database until the qube is down. Nobody sees it before it is
-// filled: a qube would start with half of its settings.
-func (d *database) run() {
-	q := d.q
+// run serves the database until ctx ends. Nobody sees it before it is filled:
+// a qube would start with half of its settings.
+func (d *database) run(ctx context.Context) {
 	select {
 	case <-d.filled:
-	case <-q.ctx.Done():
+	case <-ctx.Done():
 		return
 	}
-	q.wg.Go(d.report)
-	rw, ro := qubesdb.SocketNames(q.Name)
-	for name, readOnly := range map[string]bool{rw: false, ro: true} {
-		path := filepath.Join(q.r.root.RunQubes(), name)
-		l, err := listenOpen(path)
-		if err != nil {
-			q.log.Error("no socket of the database", "err", err)
-			continue
-		}
-		admit := q.r.checkPeer
-		if readOnly {
-			admit = nil
-		}
-		q.wg.Go(func() {
-			d.db.Serve(q.ctx, l, readOnly, admit, q.log)
-			l.Close()
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				q.log.Warn("socket of the database", "err", err)
-			}
-		})
+	defer d.wg.Wait()
+	rw, ro := qubesdb.SocketNames(d.name)
+	d.offer(ctx, rw, d.r.checkPeer)
+	d.offer(ctx, ro, nil)
+	if d.channel == nil {
+		<-ctx.Done()
+		return
 	}
+	d.wg.Go(func() { d.report(ctx) })
 	wait := controlPauseMin
-	for q.ctx.Err() == nil {
+	for ctx.Err() == nil {
 		begun := time.Now()
-		stream, err := d.channel(q.ctx)
+		stream, err := d.channel(ctx)
 		if err == nil {
-			q.log.Debug("database connected")
-			err = d.db.ServeQube(q.ctx, stream)
+			d.log.Debug("database connected")
+			err = d.db.ServeQube(ctx, stream)
 			stream.Close()
 		}
-		if q.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(begun) > time.Second {
 			wait = controlPauseMin
 		}
-		q.log.Info("database's channel lost", "err", quiet(err))
-		pause(q.ctx, wait)
+		d.log.Info("database's channel lost", "err", quiet(err))
+		pause(ctx, wait)
 		wait = min(2*wait, controlPauseMax)
 	}
 }
 
-// channel waits for the qube at its database's port, where dom0 is the
+// offer serves dom0's programs on a socket: those that admit lets in, or
+// without admit all, which then may only read.
+func (d *database) offer(ctx context.Context, name string, admit func(*net.UnixConn) error) {
+	path := filepath.Join(d.r.root.RunQubes(), name)
+	l, err := listenOpen(path)
+	if err != nil {
+		d.log.Error("no socket of the database", "err", err)
+		return
+	}
+	d.wg.Go(func() {
+		d.db.Serve(ctx, l, admit == nil, admit, d.log)
+		l.Close()
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.log.Warn("socket of the database", "err", err)
+		}
+	})
+}
+
+// databaseChannel waits for the qube at its database's port, where dom0 is the
 // server.
-func (d *database) channel(ctx context.Context) (net.Conn, error) {
-	q := d.q
+func (q *qube) databaseChannel(ctx context.Context) (net.Conn, error) {
 	if q.LinkDir == "" {
 		t := vchan.Unix{Dir: q.r.root.Vchan(), Self: dom0}
 		return t.Listen(ctx, q.Domain, vchan.PortQubesDB)
@@ -137,34 +158,59 @@ func (d *database) channel(ctx context.Context) (net.Conn, error) {
 	return q.ownChannel(ctx, channelKey{vchan.LinkDial, vchan.PortQubesDB})
 }
 
+// runOwn serves dom0's own database until ctx ends.
+func (r *Router) runOwn(ctx context.Context) {
+	rw, ro := qubesdb.SocketNames("")
+	toRW, toRO := qubesdb.SocketNames(r.own.name)
+	// Programs that name no qube look there.
+	for _, l := range [][2]string{{rw, toRW}, {ro, toRO}} {
+		link := filepath.Join(r.root.RunQubes(), l[0])
+		if err := replaceLink(l[1], link); err != nil {
+			r.log.Warn("dom0's database has not all its names", "err", err)
+			continue
+		}
+		defer os.Remove(link)
+	}
+	r.own.run(ctx)
+}
+
+// database is that of a domain, or nil.
+func (r *Router) database(d vchan.Domain) *database {
+	if d == dom0 {
+		return r.own
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if q := r.qubes[d]; q != nil {
+		return q.db
+	}
+	return nil
+}
+
 // update does what qubesd says.
 func (r *Router) update(m control.Message) {
-	r.mu.Lock()
-	q := r.qubes[m.Domain]
-	r.mu.Unlock()
-	if q == nil {
+	d := r.database(m.Domain)
+	if d == nil {
 		return // its link could not be made; qubesd knows
 	}
-	if err := q.db.db.Apply(m.Whole, m.Changes); err != nil {
-		q.log.Error("qubesd told a bad update of the database", "err", err)
+	if err := d.db.Apply(m.Whole, m.Changes); err != nil {
+		d.log.Error("qubesd told a bad update of the database", "err", err)
 	}
 	if m.Whole {
-		q.db.once.Do(func() { close(q.db.filled) })
+		d.once.Do(func() { close(d.filled) })
 	}
 }
 
 // query answers what qubesd asks.
 func (r *Router) query(m control.Message) control.Message {
-	r.mu.Lock()
-	q := r.qubes[m.Domain]
-	r.mu.Unlock()
+	d := r.database(m.Domain)
 	answer := control.Message{Kind: control.Answer, Query: m.Query}
-	if q == nil {
+	if d == nil {
 		answer.Error = fmt.Sprintf("there is no domain %d", m.Domain)
 		return answer
 	}
 	answer.Entries = map[string][]byte{}
-	for path, value := range q.db.db.All(m.Path) {
+	for path, value := range d.db.All(m.Path) {
 		answer.Entries[path] = []byte(value)
 	}
 	return answer

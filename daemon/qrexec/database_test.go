@@ -130,6 +130,23 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
+// TestOwnDatabase: programs of dom0 that name no qube find dom0's own.
+func TestOwnDatabase(t *testing.T) {
+	h := newHouse(t)
+	h.fill(dom0, map[string]string{"/name": "dom0"})
+	for _, name := range []string{"", "dom0"} {
+		h.eventually("dom0's database is there", func() bool {
+			c, err := qubesdb.Dial(h.root.RunQubes(), name)
+			if err != nil {
+				return false
+			}
+			defer c.Close()
+			v, err := c.Read("/name")
+			return v == "dom0" && err == nil
+		})
+	}
+}
+
 // TestHostileDatabase: a qube that breaks the rules loses its channel, and
 // gets another; its neighbour is served meanwhile. What it writes in a loop
 // qubesd hears of now and then.

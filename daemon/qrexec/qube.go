@@ -67,7 +67,7 @@ func newQube(ctx context.Context, r *Router, spec control.Qube) (*qube, error) {
 		q.wg.Go(func() { q.acceptLinks(l, path) })
 	}
 	q.wg.Go(q.controlLoop)
-	q.wg.Go(q.db.run)
+	q.wg.Go(func() { q.db.run(q.ctx) })
 	return q, nil
 }
 
@@ -300,19 +300,24 @@ func (q *qube) listenLocal() (*localSocket, error) {
 	}
 	for _, name := range names {
 		link := filepath.Join(q.r.root.RunQubes(), name)
-		tmp := link + ".new"
-		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.Join(err, s.close())
-		}
-		if err := os.Symlink(base, tmp); err != nil {
-			return nil, errors.Join(err, s.close())
-		}
-		if err := os.Rename(tmp, link); err != nil {
+		if err := replaceLink(base, link); err != nil {
 			return nil, errors.Join(err, s.close())
 		}
 		s.links = append(s.links, link)
 	}
 	return s, nil
+}
+
+// replaceLink makes a symbolic link, in the place of one that may be there.
+func replaceLink(to, link string) error {
+	tmp := link + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(to, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, link)
 }
 
 // close removes the socket, and the links that still are its.

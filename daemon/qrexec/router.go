@@ -29,6 +29,8 @@ import (
 	"cubicle/daemon/vchan"
 )
 
+const dom0Name = "dom0"
+
 // Options are a router's parameters.
 type Options struct {
 	Root paths.Root
@@ -44,6 +46,7 @@ type Router struct {
 	allowed map[uint32]bool
 	log     *slog.Logger
 	wg      sync.WaitGroup
+	own     *database // dom0's
 
 	mu       sync.Mutex // guards what follows, and the tables of qubes and links
 	qubes    map[vchan.Domain]*qube
@@ -67,6 +70,7 @@ func New(opts Options) *Router {
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
+	r.own = emptyDatabase(r, dom0Name, dom0, r.log)
 	return r
 }
 
@@ -90,6 +94,7 @@ func (r *Router) Run(ctx context.Context) error {
 	defer r.stopQubes()
 	defer cancel()
 	r.wg.Go(func() { r.acceptBroker(ctx, l) })
+	r.wg.Go(func() { r.runOwn(ctx) })
 
 	for ctx.Err() == nil {
 		conn, err := vchan.DialPath(ctx, r.root.Router())

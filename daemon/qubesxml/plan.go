@@ -283,18 +283,22 @@ func (p *planner) properties(q *Domain, references bool) {
 		if p.made[q.Name] && value == "True" && (name == "provides_network" || name == "template_for_dispvms") {
 			continue // done at creation
 		}
-		if exists {
-			old, set := h.Properties[name]
-			if set && old == value {
-				continue
-			}
-			if set && !p.o.Update {
-				p.note(q.Name, "property "+name, "is %q here, which stays", old)
-				continue
-			}
+		if exists && p.stays(q.Name, "property "+name, h.Properties, name, value) {
+			continue
 		}
 		p.set(q, name, value)
 	}
+}
+
+// stays tells whether something is not to be set: it is so already, or people
+// have set it otherwise and want it kept.
+func (p *planner) stays(subject, what string, here map[string]string, name, value string) bool {
+	old, set := here[name]
+	if set && old != value && !p.o.Update {
+		p.note(subject, what, "is %q here, which stays", old)
+		return true
+	}
+	return set && old == value
 }
 
 func (p *planner) exists(name string) bool {
@@ -323,15 +327,8 @@ func (p *planner) features(q *Domain) {
 			p.note(q.Name, "feature "+short(name), "name or value has characters that are not allowed")
 			continue
 		}
-		if exists {
-			old, set := h.Features[name]
-			if set && old == value {
-				continue
-			}
-			if set && !p.o.Update {
-				p.note(q.Name, "feature "+name, "is %q here, which stays", old)
-				continue
-			}
+		if exists && p.stays(q.Name, "feature "+name, h.Features, name, value) {
+			continue
 		}
 		p.step(fmt.Sprintf("set feature %s of %s to %q", name, q.Name, value), q.Name, "admin.vm.feature.Set", name, value)
 	}
@@ -454,12 +451,7 @@ func (p *planner) globals() {
 			p.note("", "property "+name, "%s is not here", short(value))
 			continue
 		}
-		old, set := p.have.Properties[name]
-		switch {
-		case set && old == value:
-		case set && !p.o.Update:
-			p.note("", "property "+name, "is %q here, which stays", old)
-		default:
+		if !p.stays("", "property "+name, p.have.Properties, name, value) {
 			p.step(fmt.Sprintf("set the global property %s to %s", name, value), "dom0", "admin.property.Set", name, value)
 		}
 	}

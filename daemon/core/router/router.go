@@ -39,6 +39,8 @@ type Router struct {
 	asks   uint64
 }
 
+const dom0 vchan.Domain = 0
+
 // link is a qube that qrexecd was, or will be, told of.
 type link struct {
 	qube   control.Qube
@@ -58,7 +60,7 @@ func Listen(l *net.UnixListener, uids []int, log *slog.Logger) *Router {
 		log: log, listener: l, allowed: map[uint32]bool{},
 		agents: make(chan core.AgentEvent, 64),
 		done:   make(chan struct{}),
-		up:     map[vchan.Domain]*link{},
+		up:     map[vchan.Domain]*link{dom0: {}}, // which has a database, and nothing else
 		asked:  map[uint64]chan control.Message{},
 	}
 	for _, uid := range uids {
@@ -213,9 +215,11 @@ func (r *Router) serve(stream net.Conn) error {
 			r.failAsked()
 		}
 	}()
-	for _, l := range up {
-		if err := conn.Send(control.Message{Kind: control.Up, Qube: &l.qube}); err != nil {
-			return err
+	for d, l := range up {
+		if d != dom0 {
+			if err := conn.Send(control.Message{Kind: control.Up, Qube: &l.qube}); err != nil {
+				return err
+			}
 		}
 		if err := l.sayAll(conn); err != nil {
 			return err

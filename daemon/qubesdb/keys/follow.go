@@ -92,6 +92,9 @@ func (f *follower) say(wanted func(core.Qube) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	v := f.Core.View()
+	if own, ok := v.Named(qube.Dom0); ok && wanted(own) {
+		f.Router.Say(0, f.survey(v).Own(own))
+	}
 	var survey *Survey
 	up := map[vchan.Domain]bool{}
 	for _, q := range v.Qubes() {

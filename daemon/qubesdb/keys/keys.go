@@ -49,7 +49,7 @@ func NewSurvey(v *core.View, h Host) *Survey {
 	return y
 }
 
-// Of returns dom0's keys for a qube, but for the random seed, which is drawn
+// Of returns dom0's keys for a running qube, but for the random seed, which is drawn
 // anew for each run. Values that no database takes are left out.
 func (y *Survey) Of(q core.Qube) map[string]string {
 	s, h := set{}, y.host
@@ -69,20 +69,33 @@ func (y *Survey) Of(q core.Qube) map[string]string {
 	for _, r := range y.relayed[string(q.Name())] {
 		s["/remote/"+string(r.Name())] = cmp.Or(r.Property("remote_name"), string(r.Name()))
 	}
-	if q.Class() != qube.AdminVM {
-		s["/qubes-block-devices"], s["/qubes-usb-devices"] = "", ""
-		screen(s, y.view, q)
-	}
-	for path, value := range s {
-		if qubesdb.CheckPath(path) != nil || qubesdb.CheckValue(value) != nil {
-			delete(s, path)
-		}
-	}
+	s["/qubes-block-devices"], s["/qubes-usb-devices"] = "", ""
+	screen(s, y.view, q)
+	s.clean()
+	return s
+}
+
+// Own returns the keys of dom0's own database.
+func (y *Survey) Own(admin core.Qube) map[string]string {
+	s := set{"/name": string(admin.Name()), "/type": string(admin.Class()), "/keyboard-layout": admin.Property("keyboard_layout")}
+	s.some("/qubes-timezone", y.host.Timezone)
+	services(s, admin)
+	passed(s, admin)
+	s.clean()
 	return s
 }
 
 // set is keys and values.
 type set map[string]string
+
+// clean leaves out what no database takes.
+func (s set) clean() {
+	for path, value := range s {
+		if qubesdb.CheckPath(path) != nil || qubesdb.CheckValue(value) != nil {
+			delete(s, path)
+		}
+	}
+}
 
 // some adds a key unless its value is empty.
 func (s set) some(path, value string) {

@@ -221,6 +221,7 @@ func TestDatabasesFollowTheQubes(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	r.await(t, 0, "/name", "dom0")
 	domain := func(id qube.UUID) vchan.Domain { return vchan.Domain(lookup(t, s, id).XID()) }
 	r.await(t, domain(net), "/name", "sys-net")
 
@@ -251,6 +252,7 @@ func TestDatabasesFollowTheQubes(t *testing.T) {
 	r.await(t, domain(work), "/vm-config/X", "")
 	must(t, s.Core.SetProperty(qube.Dom0UUID, "keyboard_layout", "fr++"))
 	r.await(t, domain(work), "/keyboard-layout", "fr++")
+	r.await(t, 0, "/keyboard-layout", "fr++")
 
 	must(t, s.Core.SetFirewall(ctx, work, []firewall.Rule{{Action: firewall.Drop}}))
 	r.await(t, domain(net), "/qubes-firewall/"+ip+"/0000", "action=drop")
