@@ -18,6 +18,7 @@ import (
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
+	"cubicle/daemon/engine"
 	"cubicle/daemon/qube"
 )
 
@@ -138,6 +139,7 @@ func play(t *testing.T, file string, asked map[string]bool) {
 //	entry KEY=TEXT  an entry in the database of every qube
 //	forget          no entry any more
 //	fail OP VID     that operation of the pool fails from now on
+//	lack WHAT       machines get no memory, or do not hear (ears), or nothing
 //	start QUBE      starts it
 //	has QUBE F=V    fails the test unless the qube has the feature
 //	lacks QUBE F    fails the test if it has
@@ -161,6 +163,13 @@ func (g *golden) do(command string) {
 		clear(g.entries)
 	case "fail":
 		g.sys.World.Set(func(w *coretest.World) { w.FailPool[rest] = errors.New("the disk is on fire") })
+	case "lack":
+		g.sys.World.Set(func(w *coretest.World) {
+			w.FailPrepare, w.Deaf = nil, rest == "ears"
+			if rest == "memory" {
+				w.FailPrepare = engine.ErrNoMemory
+			}
+		})
 	case "start":
 		if err := g.sys.Done(g.sys.Start(mustFind(g.t, g.sys, qube.Name(rest)))); err != nil {
 			g.t.Fatal(err)
