@@ -59,3 +59,45 @@ func TestWindowsDrawnBeforeUsKeepTheirContent(t *testing.T) {
 		})
 	}
 }
+
+// A client that makes its window in steps gets one answer, for the last step.
+func TestStepsOfANewWindowAreOneWish(t *testing.T) {
+	display, _ := startX(t)
+	d := connect(t, startAgent(t), 1920, 1080)
+	x, err := x11.Dial(display)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	c := &client{t: t, Conn: x}
+	if c.atoms, err = internAtoms(x); err != nil {
+		t.Fatal(err)
+	}
+	c.Grab() // all steps are there before the agent sees the first
+	w := c.window("steps", rect{0, 0, 1, 1}, 0x123456, false)
+	if err := c.SelectInput(w, x11.MaskStructureNotify); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		width, height := 10*(i+1), 20*(i+1)
+		c.Configure(w, x11.Changes{Width: &width, Height: &height})
+	}
+	c.Map(w)
+	c.Ungrab()
+	v := d.awaitWindow("the window", titled("steps"))
+	d.awaitSame(c.Conn, v)
+	if v.place.Width != 50 || v.place.Height != 100 {
+		t.Errorf("dom0 has it at %+v", v.place)
+	}
+	for {
+		select {
+		case ev := <-c.Events():
+			if e, ok := ev.Body.(x11.ConfigureNotifyEvent); ok && e.Width != 50 && e.Width != 1 {
+				t.Errorf("the client was told %d×%d", e.Width, e.Height)
+			}
+			continue
+		default:
+		}
+		break
+	}
+}

@@ -57,6 +57,8 @@ type Agent struct {
 	nextID wire.WindowID // for windows whose X id is still a dying one's
 	births uint64
 
+	early []x11.Event // taken from the X server's before their turn
+
 	session *session // nil while no daemon is connected
 	copying bool     // a copy waits for its barrier
 	copied  chan copyDone
@@ -159,6 +161,10 @@ func (a *Agent) loop(ctx context.Context, found <-chan *session) error {
 				return a.x.Err()
 			}
 			a.onEvent(ev)
+			for len(a.early) > 0 {
+				ev, a.early = a.early[0], a.early[1:]
+				a.onEvent(ev)
+			}
 		case s := <-found:
 			a.connect(s)
 		case m, ok := <-inbox:

@@ -236,6 +236,13 @@ func (a *Agent) onConfigureRequest(e x11.ConfigureRequestEvent) {
 		}
 		return
 	}
+	if !w.mapped {
+		// Its client may still be choosing a size.
+		a.x.Grab()
+		defer a.x.Ungrab()
+		a.takeLastWish(&e)
+		p = rect{int(e.X), int(e.Y), int(e.Width), int(e.Height)}
+	}
 	// Parts that the client did not name have the server's values, which may
 	// be older than what we have asked for since.
 	if e.ValueMask&configX == 0 {
@@ -261,6 +268,63 @@ func (a *Agent) onConfigureRequest(e x11.ConfigureRequestEvent) {
 	}
 	a.setPlace(w, p)
 	a.sendPlace(w)
+}
+
+// takeLastWish joins to a wish those that its client has uttered since, which
+// are then not carried out one by one. Toolkits (Xt) make a window in steps
+// and take the answer to an earlier step, if it comes after they have asked
+// for the next one, for a refusal of that: xterm then prints its first text
+// in a window of one letter. While the server is ours, no answer of ours can
+// come so late.
+func (a *Agent) takeLastWish(e *x11.ConfigureRequestEvent) {
+	if a.x.Sync() != nil {
+		return // the server is lost, which the events tell
+	}
+	for more := true; more; {
+		select {
+		case ev, ok := <-a.x.Events():
+			if more = ok; ok {
+				a.early = append(a.early, ev)
+			}
+		default:
+			more = false
+		}
+	}
+	rest := a.early[:0]
+	shown := false
+	for _, ev := range a.early {
+		switch next := ev.Body.(type) {
+		case x11.MapRequestEvent:
+			shown = shown || next.Window == e.Window
+		case x11.ConfigureRequestEvent:
+			if next.Window == e.Window && !shown {
+				join(e, next)
+				continue
+			}
+		}
+		rest = append(rest, ev)
+	}
+	a.early = rest
+}
+
+// join adds a later wish to an earlier one.
+func join(e *x11.ConfigureRequestEvent, next x11.ConfigureRequestEvent) {
+	if next.ValueMask&configX != 0 {
+		e.X = next.X
+	}
+	if next.ValueMask&configY != 0 {
+		e.Y = next.Y
+	}
+	if next.ValueMask&configWidth != 0 {
+		e.Width = next.Width
+	}
+	if next.ValueMask&configHeight != 0 {
+		e.Height = next.Height
+	}
+	if next.ValueMask&configStack != 0 {
+		e.StackMode, e.Sibling = next.StackMode, next.Sibling
+	}
+	e.ValueMask |= next.ValueMask
 }
 
 // The bits of ConfigureRequestEvent.ValueMask.

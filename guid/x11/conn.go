@@ -265,6 +265,12 @@ func (c *Conn) Sync() error {
 	return wrap("sync", c.orLost(err))
 }
 
+// Grab makes the server serve nobody else until Ungrab.
+func (c *Conn) Grab() { xproto.GrabServer(c.x) }
+
+// Ungrab ends Grab.
+func (c *Conn) Ungrab() { xproto.UngrabServer(c.x) }
+
 // orLost names the loss of the server where it is the cause of an error.
 func (c *Conn) orLost(err error) error {
 	if err == nil {
