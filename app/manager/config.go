@@ -5,6 +5,7 @@ import (
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/layout"
+	fynetheme "fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
 	"cubicle/app/control"
@@ -72,7 +73,7 @@ func (m *Manager) configure(q dom0.Qube) {
 	}
 	c := &config{}
 	c.host = &host{
-		manager: m, subject: q, escape: m.closeSheet, redraw: func() { c.draw() }, trouble: newTrouble(m.closeSheet),
+		manager: m, subject: q, escape: m.closeSheet, redraw: func() { c.draw() }, trouble: newTrouble(fynetheme.ColorNameOverlayBackground, m.closeSheet),
 		isOpen: func() bool { return m.config == c },
 		inside: func() section { return c.pages[c.at] },
 		room:   c.room,

@@ -64,7 +64,7 @@ type section interface {
 func newPane(m *Manager) *pane {
 	p := &pane{tag: &canvas.Image{}, name: canvas.NewText("", nil)}
 	p.host = &host{
-		manager: m, escape: m.Focus, redraw: p.draw, room: p.room, trouble: newTrouble(m.Focus),
+		manager: m, escape: m.Focus, redraw: p.draw, room: p.room, trouble: newTrouble(theme.Panel, m.Focus),
 		isOpen: func() bool { return p.box.Visible() },
 		inside: func() section { return p.sections[p.at] },
 	}
@@ -250,7 +250,7 @@ type trouble struct {
 	again func()
 }
 
-func newTrouble(escape func()) *trouble {
+func newTrouble(ground fyne.ThemeColorName, escape func()) *trouble {
 	t := &trouble{text: widget.NewLabel("")}
 	t.text.Wrapping = fyne.TextWrapWord
 	t.text.Importance = widget.DangerImportance
@@ -259,7 +259,7 @@ func newTrouble(escape func()) *trouble {
 		t.again()
 	})
 	retry.OnEscape = escape
-	t.box = container.NewStack(control.NewGround(theme.Panel, "", 0), container.NewVBox(t.text, container.NewHBox(retry)))
+	t.box = container.NewStack(control.NewGround(ground, "", 0), container.NewVBox(t.text, container.NewHBox(retry)))
 	t.box.Hide()
 	return t
 }
