@@ -168,7 +168,12 @@ func (s *Server) handle(conn net.Conn, received func(), methods map[string]metho
 	in := bufio.NewReader(conn)
 	req, err := s.receive(in, methods)
 	received()
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		s.log.Debug("a client went before its request was whole", "error", err)
+		return
+	default:
 		// Upstream, too, hangs up without a word.
 		s.log.Warn("a bad request", "error", err)
 		return
