@@ -239,6 +239,7 @@ func FuzzProperty(f *testing.F) {
 	for _, text := range []string{"", "10.0.0.1", "fd00::1", "b******", "00:16:3E:5E:6C:00", "us+intl", "dom0", "\x00", "é", "-0"} {
 		f.Add("AppVM", "memory", text)
 	}
+	f.Add("DispVM", "keyboard_layout", strings.Repeat("A", 256))
 	f.Fuzz(func(t *testing.T, class, name, text string) {
 		row, ok := Lookup(Class(class), name)
 		if !ok {

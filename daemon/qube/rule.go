@@ -166,11 +166,12 @@ func keyboardLayout(text string) (string, error) {
 	for len(parts) < 3 {
 		parts = append(parts, "")
 	}
-	if len(parts) > 3 || len(text) > 256 || parts[0] == "" || strings.Trim(parts[0], letterBytes) != "" ||
+	whole := strings.Join(parts, "+")
+	if len(parts) > 3 || len(whole) > 256 || parts[0] == "" || strings.Trim(parts[0], letterBytes) != "" ||
 		strings.Trim(parts[1], letterBytes+digitBytes+"_-") != "" || strings.Trim(parts[2], letterBytes+digitBytes+"_-:,") != "" {
 		return "", fmt.Errorf("%q is not a keyboard as layout+variant+options", cut(text))
 	}
-	return strings.Join(parts, "+"), nil
+	return whole, nil
 }
 
 func macAddress(text string) (string, error) {
