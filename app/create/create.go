@@ -144,9 +144,9 @@ func (p *Page) build() {
 		caption(words.T("Colour")), p.colours,
 		caption(words.T("Template")), container.NewStack(p.template, control.NewGround("", fynetheme.ColorNameInputBorder, 6)), blank(), p.tempHint)
 	p.advanced = newAdvanced(p, p.wish.Advanced)
-	more := container.New(layout.NewCustomPaddedVBoxLayout(0), container.NewBorder(nil, nil, p.start, p.advanced.toggle), p.advanced.box)
+	more := container.New(layout.NewCustomPaddedVBoxLayout(0), control.Border(nil, nil, p.start, p.advanced.toggle), p.advanced.box)
 	buttons := container.NewHBox(layout.NewSpacer(), p.cancel, p.create)
-	p.content = container.NewBorder(container.NewVBox(title, p.failBox), buttons, nil, nil, container.New(layout.NewCustomPaddedVBoxLayout(4), form, more))
+	p.content = control.Border(container.NewVBox(title, p.failBox), buttons, nil, nil, container.New(layout.NewCustomPaddedVBoxLayout(4), form, more))
 
 	kind := p.wish.Kind
 	if kind == "" {

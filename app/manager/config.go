@@ -105,12 +105,12 @@ func (m *Manager) configure(q dom0.Qube) {
 	tag := canvas.NewImageFromResource(control.LabelIcon(label.ShapeOf(q.Class), q.Label.Color))
 	tag.SetMinSize(fyne.NewSquareSize(20))
 	title := heading(cut(words.T("Settings of %s", q.Name), configWide-120, m.textSize()+2, fyne.TextStyle{Bold: true}))
-	top := container.NewBorder(nil, widget.NewSeparator(), container.NewCenter(tag), nil, title)
-	below := container.NewBorder(widget.NewSeparator(), nil, nil, nil,
+	top := control.Border(nil, widget.NewSeparator(), container.NewCenter(tag), nil, title)
+	below := control.Border(widget.NewSeparator(), nil, nil, nil,
 		container.New(layout.NewCustomPaddedLayout(8, 0, 0, 0), container.NewHBox(layout.NewSpacer(), c.close)))
-	body := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(12, 0, 0, 16), side), nil,
+	body := control.Border(nil, nil, container.New(layout.NewCustomPaddedLayout(12, 0, 0, 16), side), nil,
 		container.New(layout.NewCustomPaddedLayout(8, 8, 0, 0), c.middle))
-	m.openSheet(container.New(&tall{over: m.canvas}, container.NewBorder(top, below, nil, nil, body)), configWide)
+	m.openSheet(container.New(&tall{over: m.canvas}, control.Border(top, below, nil, nil, body)), configWide)
 	m.config, c.sheet = c, m.sheet
 	c.sheet.stays = true
 	c.draw()

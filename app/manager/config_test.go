@@ -203,3 +203,45 @@ func TestTheLooksOfTheSettings(t *testing.T) {
 		}
 	}
 }
+
+// Tab goes as people read: pages, fields, Close.
+func TestTabGoesAsPeopleRead(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageMemory)
+	r.canvas.Focus(r.m.config.chips[pageAll])
+	var order []string
+	for range 4 {
+		r.canvas.FocusNext()
+		switch o := r.canvas.Focused().(type) {
+		case *control.Entry:
+			i := slices.IndexFunc(r.m.config.pages[pageMemory].(*form).fields, func(f *field) bool { return f.entry == o })
+			order = append(order, r.m.config.pages[pageMemory].(*form).fields[i].row.Name)
+		case *control.Button:
+			order = append(order, o.Text)
+		default:
+			t.Fatalf("the focus is on %T", o)
+		}
+	}
+	// The memory has a value of its own, so that its way back stands beside it.
+	if want := []string{"memory", "Default", "maxmem", "vcpus"}; !slices.Equal(order, want) {
+		t.Errorf("Tab went to %q, want %q", order, want)
+	}
+	r.canvas.FocusNext()
+	if r.canvas.Focused() != fyne.Focusable(r.m.config.close) {
+		t.Errorf("the last one is %T", r.canvas.Focused())
+	}
+
+	r.m.closeSheet()
+	r.lookInside("vault", inApps)
+	section := r.m.pane.sections[inApps].(*apps)
+	r.canvas.Focus(r.m.pane.chips[len(r.m.pane.chips)-1])
+	r.canvas.FocusNext()
+	if r.canvas.Focused() != fyne.Focusable(section.search) {
+		t.Errorf("behind the chips of the pane stands %T, want the search", r.canvas.Focused())
+	}
+	r.canvas.Focus(r.m.tools.more)
+	r.canvas.FocusNext()
+	if r.canvas.Focused() != fyne.Focusable(r.m.filter) {
+		t.Errorf("behind the toolbar stands %T, want the filter", r.canvas.Focused())
+	}
+}

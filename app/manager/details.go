@@ -55,13 +55,13 @@ func newDetails(m *Manager) *details {
 	d.toggle = control.NewButton(words.T("Details"), control.Icon("right"), func() { m.openPane(!m.pane.isOpen()) })
 	d.toggle.Importance = widget.LowImportance
 	d.toggle.OnEscape = m.Focus
-	first := container.NewBorder(nil, nil, container.NewHBox(container.NewCenter(d.tag), d.name), nil, d.facts)
+	first := control.Border(nil, nil, container.NewHBox(container.NewCenter(d.tag), d.name), nil, d.facts)
 	d.line = first
-	second := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
+	second := control.Border(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(-8), first, second)
 	d.box = container.NewStack(control.NewGround(theme.Panel, "", 0),
-		container.NewBorder(widget.NewSeparator(), nil, nil, nil,
-			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), container.NewBorder(nil, nil, nil, container.NewHBox(container.NewCenter(d.work), container.NewCenter(d.toggle)), lines))))
+		control.Border(widget.NewSeparator(), nil, nil, nil,
+			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), control.Border(nil, nil, nil, container.NewHBox(container.NewCenter(d.work), container.NewCenter(d.toggle)), lines))))
 	return d
 }
 
@@ -265,7 +265,7 @@ func (e *errands) show(s *dom0.Snapshot) {
 			one := &errand{text: widget.NewLabel(""), bar: control.NewBar()}
 			one.text.Truncation = fyne.TextTruncateEllipsis
 			stop := control.NewButton(words.T("Cancel"), nil, func() { e.cancel(j.ID) })
-			e.box.Add(panel(theme.NoticeGround, "", container.NewBorder(nil, nil, nil,
+			e.box.Add(panel(theme.NoticeGround, "", control.Border(nil, nil, nil,
 				container.NewHBox(container.NewCenter(one.bar), stop), one.text)))
 			e.shown = append(e.shown, j.ID)
 			e.bars[j.ID] = one

@@ -152,7 +152,7 @@ func newField(p *host, row dom0.Property, wide float32) *field {
 		f.entry.OnChanged = func(string) { f.hinted() }
 		input = f.entry
 	}
-	f.box = container.New(layout.NewCustomPaddedVBoxLayout(0), container.NewBorder(nil, nil, nil, f.reset, input),
+	f.box = container.New(layout.NewCustomPaddedVBoxLayout(0), control.Border(nil, nil, nil, f.reset, input),
 		container.New(layout.NewCustomPaddedLayout(2, 6, 4, 0), f.hint))
 	return f
 }

@@ -195,7 +195,7 @@ func (m *Manager) build() {
 	bar := container.New(layout.NewCustomPaddedLayout(8, 4, 12, 12),
 		container.New(&toolbarLayout{}, m.tools.box, m.filter))
 	top := container.NewStack(control.NewGround(theme.Panel, "", 0), container.NewVBox(bar,
-		container.New(layout.NewCustomPaddedLayout(0, 8, 12, 12), container.NewBorder(nil, nil, chips, m.byButton))))
+		container.New(layout.NewCustomPaddedLayout(0, 8, 12, 12), control.Border(nil, nil, chips, m.byButton))))
 	m.pane = newPane(m)
 	middle := container.New(&beside{m.pane}, container.NewStack(m.table.content(), m.empty.box), m.pane.box)
 	m.main = container.New(&pile{grow: 4}, top, m.link.box, m.notices.box, m.errands.box, middle, m.details.box)
@@ -511,7 +511,7 @@ func (l *linkPanel) show(s *dom0.Snapshot) {
 	if text != "" {
 		l.text.SetText(text)
 		icon := widget.NewIcon(control.ColorIcon("unplugged", fynetheme.ColorNameWarning))
-		l.box.Add(panel(theme.NoticeGround, fynetheme.ColorNameWarning, container.NewBorder(nil, nil, icon, nil, l.text)))
+		l.box.Add(panel(theme.NoticeGround, fynetheme.ColorNameWarning, control.Border(nil, nil, icon, nil, l.text)))
 	}
 	l.resized()
 }

@@ -92,7 +92,7 @@ func (n *notices) panel(one notice) fyne.CanvasObject {
 	icon.SetMinSize(fyne.NewSquareSize(20))
 	text := container.New(layout.NewCustomPaddedVBoxLayout(-10), title, reason)
 	return panel(theme.ErrorGround, fynetheme.ColorNameError,
-		container.NewBorder(nil, nil, container.NewCenter(icon), container.NewCenter(buttons), text))
+		control.Border(nil, nil, container.NewCenter(icon), container.NewCenter(buttons), text))
 }
 
 // panel is content on a rounded ground with an edge.

@@ -86,11 +86,11 @@ func newPane(m *Manager) *pane {
 	p.nothing = widget.NewLabel(words.T("Select one qube to see what is inside."))
 	p.nothing.Wrapping = fyne.TextWrapWord
 	p.middle = container.NewStack()
-	head := container.NewBorder(nil, nil,
+	head := control.Border(nil, nil,
 		container.New(layout.NewCustomPaddedLayout(0, 0, 4, 4), container.NewHBox(container.NewCenter(p.tag), container.NewCenter(p.name))), closer)
-	inside := container.NewBorder(container.NewVBox(head, chips), nil, nil, nil, p.middle)
+	inside := control.Border(container.NewVBox(head, chips), nil, nil, nil, p.middle)
 	p.box = container.NewStack(control.NewGround(theme.Panel, "", 0),
-		container.NewBorder(nil, nil, widget.NewSeparator(), nil,
+		control.Border(nil, nil, widget.NewSeparator(), nil,
 			container.New(layout.NewCustomPaddedLayout(8, 8, 12, 12), inside)))
 	p.box.Hide()
 	return p

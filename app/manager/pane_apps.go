@@ -47,7 +47,7 @@ func newApps(p *host) *apps {
 	a.start.OnEscape = p.escape
 	top := container.New(layout.NewCustomPaddedLayout(8, 4, 0, 0), a.search)
 	below := container.NewVBox(a.hint, container.NewHBox(a.start))
-	a.box = container.NewBorder(top, below, nil, nil, container.NewVScroll(a.list))
+	a.box = control.Border(top, below, nil, nil, container.NewVScroll(a.list))
 	return a
 }
 

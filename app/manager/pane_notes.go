@@ -42,7 +42,7 @@ func newNotes(p *host) *notes {
 	n.text.Scroll = fyne.ScrollVerticalOnly
 	n.text.OnChanged = func(string) { n.typed() }
 	n.text.OnEscape = p.escape
-	n.box = container.New(layout.NewCustomPaddedLayout(8, 0, 0, 0), container.NewBorder(nil, n.status, nil, nil, n.text))
+	n.box = container.New(layout.NewCustomPaddedLayout(8, 0, 0, 0), control.Border(nil, n.status, nil, nil, n.text))
 	return n
 }
 

@@ -49,7 +49,7 @@ func newSettings(p *host) *settings {
 		p.escape()
 	}
 	top := container.New(layout.NewCustomPaddedLayout(8, 4, 0, 0), s.search)
-	s.box = container.NewBorder(top, nil, nil, nil, container.NewVScroll(s.list))
+	s.box = control.Border(top, nil, nil, nil, container.NewVScroll(s.list))
 	return s
 }
 
@@ -131,7 +131,7 @@ func (s *settings) line(row dom0.Property) fyne.CanvasObject {
 		help.TextSize = small
 		texts.Add(help)
 	}
-	head := container.NewBorder(nil, nil, container.NewCenter(name), tools)
+	head := control.Border(nil, nil, container.NewCenter(name), tools)
 	return container.New(layout.NewCustomPaddedLayout(2, 2, 4, 0),
 		container.New(layout.NewCustomPaddedVBoxLayout(0), head, texts, container.New(layout.NewCustomPaddedLayout(4, 0, 0, 0), widget.NewSeparator())))
 }

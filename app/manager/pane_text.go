@@ -58,7 +58,7 @@ func newTranscript(p *host, word, none string) *transcript {
 		}
 	})
 	t.copy.OnEscape = p.escape
-	t.box = container.NewBorder(nil, container.NewHBox(t.copy), nil, nil, container.NewStack(t.scroll, container.NewVBox(t.empty)))
+	t.box = control.Border(nil, container.NewHBox(t.copy), nil, nil, container.NewStack(t.scroll, container.NewVBox(t.empty)))
 	return t
 }
 

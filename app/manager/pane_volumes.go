@@ -29,7 +29,7 @@ type volumes struct {
 func newVolumes(p *host) *volumes {
 	v := &volumes{pane: p, list: container.NewVBox(), hint: widget.NewLabel("")}
 	v.hint.Wrapping = fyne.TextWrapWord
-	v.box = container.NewBorder(nil, v.hint, nil, nil, container.NewVScroll(v.list))
+	v.box = control.Border(nil, v.hint, nil, nil, container.NewVScroll(v.list))
 	return v
 }
 
@@ -83,7 +83,7 @@ func (v *volumes) card(q dom0.Qube, one dom0.Volume, halted bool) fyne.CanvasObj
 	resize.OnEscape = m.Focus
 	resize.Able(halted)
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(3),
-		container.NewBorder(nil, nil, name, resize),
+		control.Border(nil, nil, name, resize),
 		container.New(layout.NewCustomPaddedLayout(0, 0, 8, 8), bar), facts)
 	if !one.Keeps {
 		resize.Hide()
@@ -95,7 +95,7 @@ func (v *volumes) card(q dom0.Qube, one dom0.Volume, halted bool) fyne.CanvasObj
 		revert.Able(halted)
 		when := widget.NewLabel(words.T("State of %s", revisionTime(revision, m.opts.Now())))
 		when.Truncation = fyne.TextTruncateEllipsis
-		lines.Add(container.NewBorder(nil, nil, nil, revert, when))
+		lines.Add(control.Border(nil, nil, nil, revert, when))
 	}
 	return container.NewVBox(lines, widget.NewSeparator())
 }

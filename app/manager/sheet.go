@@ -89,8 +89,8 @@ func (m *Manager) ask(q question) {
 	// from the width that it will have.
 	const width = 480
 	text.Resize(fyne.NewSize(width-96, text.MinSize().Height))
-	body := container.NewBorder(nil, nil, container.New(layout.NewCustomPaddedLayout(8, 0, 0, 8), container.NewVBox(icon)), nil, text)
-	content := container.NewBorder(nil, container.New(layout.NewCustomPaddedLayout(12, 0, 0, 0),
+	body := control.Border(nil, nil, container.New(layout.NewCustomPaddedLayout(8, 0, 0, 8), container.NewVBox(icon)), nil, text)
+	content := control.Border(nil, container.New(layout.NewCustomPaddedLayout(12, 0, 0, 0),
 		container.NewHBox(layout.NewSpacer(), cancel, do)), nil, nil, body)
 	m.openSheet(content, width)
 	m.canvas.Focus(cancel)

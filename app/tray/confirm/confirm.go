@@ -59,9 +59,9 @@ func (a *Asker) Ask(q tray.Question) fyne.Window {
 	icon.SetMinSize(fyne.NewSquareSize(side))
 	text := widget.NewLabel(q.Text)
 	text.Wrapping = fyne.TextWrapWord
-	body := container.NewBorder(nil, nil, container.NewVBox(icon), nil, text)
+	body := control.Border(nil, nil, container.NewVBox(icon), nil, text)
 	buttons := container.NewHBox(layout.NewSpacer(), cancel, confirm)
-	w.SetContent(container.NewPadded(container.NewPadded(container.NewBorder(nil, buttons, nil, nil, body))))
+	w.SetContent(container.NewPadded(container.NewPadded(control.Border(nil, buttons, nil, nil, body))))
 	wide := side + width*control.NewPainter().Size("text")
 	text.Resize(fyne.NewSize(wide-side, 0))
 	w.Resize(fyne.NewSize(wide, text.MinSize().Height+6*side/2))
