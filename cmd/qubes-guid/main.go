@@ -169,7 +169,7 @@ func supervisor(ctx context.Context, f flags, log *slog.Logger) error {
 		return err
 	}
 	defer bus.Close()
-	s.Source, s.Dial = supervise.Bus{Client: bus}, supervise.BrokerDialer(root.Broker())
+	s.Source, s.Dial = supervise.Bus{Client: bus, Tell: s.Tell}, supervise.BrokerDialer(root.Broker())
 	keyboard := supervise.Keyboard{Log: log, Set: func(ctx context.Context, layout string) error { return setKeyboard(ctx, bus, layout) }}
 	s.ServeOn(ctx, func() (supervise.Screen, error) {
 		return dialScreen(func(c *x11.Conn) { keyboard.Follow(ctx, c) })

@@ -214,6 +214,31 @@ func TestKillAndCancelEndAStart(t *testing.T) {
 	}
 }
 
+func TestWantOfMemoryIsToldWhileTheQubeRuns(t *testing.T) {
+	s := coretest.NewSystem(t)
+	work := newQube(t, s, "work")
+	if err := s.Done(s.Core.Start(work)); err != nil {
+		t.Fatal(err)
+	}
+	s.Engine.Starve(string(work))
+	trouble := func() string {
+		q, _ := s.View().Lookup(work)
+		return q.Trouble()
+	}
+	wait(t, "the trouble is told", func() bool { return strings.Contains(trouble(), "out of memory: a program was ended") })
+	if s.State(work) != qube.Running {
+		t.Errorf("the qube is %s", s.State(work))
+	}
+	for _, change := range []func(qube.UUID) (uint64, error){func(id qube.UUID) (uint64, error) { return s.Core.Kill(id) }, s.Core.Start} {
+		if err := s.Done(change(work)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := trouble(); got != "" {
+		t.Errorf("the next run is in trouble: %s", got)
+	}
+}
+
 func TestACrashIsToldAndCleanedUp(t *testing.T) {
 	s := coretest.NewSystem(t)
 	work := newQube(t, s, "work")

@@ -49,6 +49,10 @@ func (c *Core) machineEvent(e engine.Engine, ev engine.Event) {
 		c.swing(id, qube.Running, qube.Paused, "domain-paused")
 		c.swing(id, qube.Transient, qube.Paused, "domain-paused")
 	case engine.Up:
+		if ev.Reason == engine.OutOfMemory {
+			c.starved(id, ev)
+			return
+		}
 		to := qube.Transient // its agent has not been heard since we run
 		select {
 		case <-r.ready:
@@ -57,6 +61,18 @@ func (c *Core) machineEvent(e engine.Engine, ev engine.Event) {
 		}
 		c.swing(id, qube.Paused, to, "domain-unpaused")
 	}
+}
+
+// starved notes that a qube runs on without a program that the kernel ended
+// for want of memory.
+func (c *Core) starved(id qube.UUID, ev engine.Event) {
+	c.must(func(t *tx) {
+		if e := t.edit(id); e != nil {
+			e.ended = describe(ev)
+			c.log.Warn("a qube lacks memory", "qube", string(e.rec.Name), "what", e.ended)
+			t.events = append(t.events, Event{Qube: id})
+		}
+	})
 }
 
 // swing changes the state if it is the one expected.

@@ -146,8 +146,8 @@ func (q Qube) DiskUsage() int64  { return q.e.disk }
 // Outdated tells that the qube runs on an older version of its template.
 func (q Qube) Outdated() bool { return q.e.outdated }
 
-// Trouble says why the qube is broken or why its last run ended by itself;
-// empty when all is well.
+// Trouble says why the qube is broken, why its last run ended by itself, or
+// what this run lacks; empty when all is well.
 func (q Qube) Trouble() string { return cmp.Or(q.e.broken, q.e.ended) }
 
 // Engine is the engine that runs the qube, or would.

@@ -95,9 +95,11 @@ const (
 
 // Event tells that a machine changed its state by itself or by a call.
 type Event struct {
-	UUID   string
-	State  MachineState
-	Reason Reason // when State is Absent
+	UUID  string
+	State MachineState
+	// Reason is set when State is Absent. OutOfMemory with Up tells of a
+	// machine that lives on, in which the kernel ended a program.
+	Reason Reason
 	Detail string // for the log and the UI: one line, made by dom0
 }
 

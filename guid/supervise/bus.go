@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -13,7 +14,21 @@ var _ Source = Bus{}
 
 // Bus follows qubesd. While qubesd is away, what it told last holds: running
 // qubes run on.
-type Bus struct{ Client *client.Client }
+type Bus struct {
+	Client *client.Client
+
+	// Tell tells people what a running qube lacks, once; nil: nobody. It
+	// returns at once.
+	Tell func(context.Context, Notice)
+}
+
+// troubleOf is what is new of a qube that runs on.
+func troubleOf(before, now client.Qube) (Notice, bool) {
+	if now.XID <= 0 || now.XID != before.XID || now.Error == "" || now.Error == before.Error {
+		return Notice{}, false
+	}
+	return Notice{Title: fmt.Sprintf("Trouble in %s", now.Name), Text: now.Error}, true
+}
 
 // Watch delivers the qubes that have a domain.
 func (b Bus) Watch(ctx context.Context) <-chan []Qube {
@@ -29,6 +44,9 @@ func (b Bus) Watch(ctx context.Context) <-chan []Qube {
 			case client.QubeAdded:
 				known[ev.Qube.UUID] = ev.Qube
 			case client.QubeChanged:
+				if n, ok := troubleOf(known[ev.Qube.UUID], ev.Qube); ok && b.Tell != nil {
+					b.Tell(ctx, n)
+				}
 				known[ev.Qube.UUID] = ev.Qube
 			case client.QubeRemoved:
 				delete(known, ev.Qube.UUID)

@@ -27,6 +27,28 @@ func TestQubesWithADomainRun(t *testing.T) {
 	}
 }
 
+// People are told of what a running qube lacks when that is new, and not of why
+// one has ended: who looks for it finds that at the qube.
+func TestTroubleOfARunningQube(t *testing.T) {
+	well, short := client.Qube{Name: "work", XID: 5}, client.Qube{Name: "work", XID: 5, Error: "out of memory: a program was ended"}
+	off := client.Qube{Name: "work", XID: -1, Error: "it ended unexpectedly"}
+	for _, test := range []struct {
+		before, now client.Qube
+		want        string
+	}{
+		{well, short, "out of memory: a program was ended"},
+		{short, short, ""},
+		{short, well, ""},
+		{well, off, ""},
+		{client.Qube{}, short, ""}, // it was so when we came
+	} {
+		n, ok := troubleOf(test.before, test.now)
+		if n.Text != test.want || ok != (test.want != "") || ok && n.Title != "Trouble in work" {
+			t.Errorf("%+v → %+v: %+v, %v", test.before, test.now, n, ok)
+		}
+	}
+}
+
 // A qube whose session fails at once is tried ever more rarely.
 func TestFailuresBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

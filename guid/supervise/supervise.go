@@ -131,7 +131,7 @@ func (s *Supervisor) serve(ctx context.Context, q Qube) {
 		}
 		if n, ok := noticeOf(q, err); ok && !told[n] {
 			told[n] = true
-			s.tell(ctx, log, n)
+			s.Tell(ctx, n)
 		}
 		if time.Since(start) > lived {
 			pause = firstPause
@@ -158,15 +158,15 @@ func lastPauseAfter(err error) time.Duration {
 	return lastPause
 }
 
-// tell shows a notice without waiting for it.
-func (s *Supervisor) tell(ctx context.Context, log *slog.Logger, n Notice) {
+// Tell shows a notice without waiting for it.
+func (s *Supervisor) Tell(ctx context.Context, n Notice) {
 	if s.Notify == nil {
-		log.Warn(n.Title, "text", n.Text)
+		s.Log.Warn(n.Title, "text", n.Text)
 		return
 	}
 	go func() {
 		if err := s.Notify(ctx, n); err != nil && ctx.Err() == nil {
-			log.Warn(n.Title, "text", n.Text, "error", err)
+			s.Log.Warn(n.Title, "text", n.Text, "error", err)
 		}
 	}()
 }

@@ -317,6 +317,12 @@ func (e *Engine) stop(uuid string, r engine.Reason) error {
 func (e *Engine) Shutdown(_ context.Context, uuid string) error { return e.stop(uuid, engine.Stopped) }
 func (e *Engine) Kill(_ context.Context, uuid string) error     { return e.stop(uuid, engine.Killed) }
 
+// Starve tells that a machine lives on without a program that was ended for
+// want of memory.
+func (e *Engine) Starve(uuid string) {
+	e.events <- engine.Event{UUID: uuid, State: engine.Up, Reason: engine.OutOfMemory, Detail: "a program was ended"}
+}
+
 // Crash ends a machine by itself.
 func (e *Engine) Crash(uuid string, r engine.Reason) { _ = e.stop(uuid, r) }
 

@@ -44,6 +44,7 @@ var Attempts = []Attempt{
 	{Name: "channel to another qube", Group: "Sockets", Means: "qrexecd joins two qubes without asking a policy", Crun: refused, Runsc: refused},
 	{Name: "channels of dom0's side", Group: "Sockets", Means: "qrexecd takes the qube for dom0", Crun: refused, Runsc: refused},
 	{Name: "cut off the pixel region", Group: "Sockets", Means: "dom0's X server or guid dies reading it", Crun: refused, Runsc: refused},
+	{Name: "write to the pixel region of an ended session", Group: "Sockets", Means: "dom0 gives memory that somebody still writes to another session", Crun: refused, Runsc: refused},
 
 	{Name: "network devices", Group: "Network", Means: "a way to the network that no NetVM watches", Crun: refused, Runsc: refused},
 	{Name: "dom0's loopback", Group: "Network", Means: "every service that dom0 offers itself", Crun: refused, Runsc: refused, Control: true},

@@ -44,6 +44,7 @@ func TestEngine(t *testing.T, open Open) {
 		"KillPaused":          testKillPaused,
 		"Stats":               testStats,
 		"MemoryLimit":         testMemoryLimit,
+		"GreedyProgram":       testGreedyProgram,
 		"NoNetwork":           testNoNetwork,
 		"Users":               testUsers,
 		"Volumes":             testVolumes,

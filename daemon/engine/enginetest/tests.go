@@ -169,6 +169,34 @@ func testMemoryLimit(t *testing.T, w *world) {
 	q.release()
 }
 
+// Where a machine outlives a program of its that took too much, the engine
+// tells of that; where it does not, that it ended for want of memory.
+func testGreedyProgram(t *testing.T, w *world) {
+	q := w.qube()
+	q.start()
+	q.say("let-eat %d", 4*q.machine.Memory)
+	var ev engine.Event
+	select {
+	case ev = <-w.engine.Events():
+	case <-time.After(patience):
+		t.Fatal("nobody is told that memory was not enough")
+	}
+	if ev.Reason != engine.OutOfMemory || !strings.Contains(ev.Detail, "memory") {
+		t.Errorf("the event is %+v", ev)
+	}
+	if ev.State == engine.Absent {
+		q.release()
+		return
+	}
+	if got := q.line(); ev.State != engine.Up || !strings.Contains(got, "killed") {
+		t.Errorf("the event %+v, and %s", ev, got)
+	}
+	if got := q.ask("ping"); got != "pong" {
+		t.Errorf("the machine answers %q", got)
+	}
+	q.stop()
+}
+
 func testNoNetwork(t *testing.T, w *world) {
 	q := w.qube()
 	q.start()

@@ -34,11 +34,15 @@ func (e *Engine) startFollowing(m *machine) error {
 	if err != nil {
 		return err
 	}
+	watch := m.watch
+	if e.options.Runtime != Crun {
+		watch = nil // gVisor ends as a whole
+	}
 	e.following.Add(1)
 	go func() {
 		defer e.following.Done()
 		defer r.Close()
-		if m.super.awaitEnd(r) {
+		if m.super.awaitEnd(r, watch, func() { e.starved(m) }) {
 			e.finish(m)
 		}
 		m.super.close()
@@ -55,6 +59,21 @@ func (e *Engine) startFollowing(m *machine) error {
 		w.Close()
 	}()
 	return nil
+}
+
+// tellAgain is how long a machine that keeps running out of memory is quiet.
+const tellAgain = time.Minute
+
+// starved tells that a program of a machine was ended for want of memory.
+func (e *Engine) starved(m *machine) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m.state == engine.Absent || time.Since(m.starved) < tellAgain {
+		return
+	}
+	m.starved = time.Now()
+	e.events.add(engine.Event{UUID: m.uuid, State: engine.Up, Reason: engine.OutOfMemory,
+		Detail: fmt.Sprintf("a program in it needed more than its %d MiB of memory and was ended: give it more (its property memory)", m.limit>>20)})
 }
 
 // finish announces the machine's end and why.

@@ -34,6 +34,7 @@ type machine struct {
 	killed   bool // Kill was called
 	stopping bool // Shutdown was called
 	watch    *oomWatch
+	starved  time.Time     // when it was told last that memory was not enough
 	super    *process      // the supervisor
 	init     *process      // the sandbox's first process
 	ended    chan struct{} // closed at the end of the run

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,15 +17,20 @@ import (
 type oomWatch struct {
 	group  group
 	before int64    // kills that were counted before (version 2)
-	event  *os.File // an eventfd that counts (version 1)
+	event  *os.File // an eventfd that counts (version 1), or the file of events
+	seen   bool     // it has happened
 }
 
 // watchMemory begins to watch. It needs no attention until asked.
 func watchMemory(g group) (*oomWatch, error) {
 	w := &oomWatch{group: g}
 	if g.v2 {
-		w.before = w.kills()
-		return w, nil
+		var err error
+		if w.event, err = os.Open(g.file("", "memory.events")); err != nil {
+			return nil, err
+		}
+		w.before, err = w.kills()
+		return w, err
 	}
 	control := g.file("memory", "memory.oom_control")
 	if control == "" {
@@ -47,25 +54,59 @@ func watchMemory(g group) (*oomWatch, error) {
 	return w, nil
 }
 
-// killed tells whether it happened since watchMemory. Ask once.
+// killed tells whether it has happened since watchMemory.
 func (w *oomWatch) killed() bool {
 	if w == nil {
 		return false
 	}
-	if w.event != nil {
-		var count [8]byte
-		n, err := unix.Read(int(w.event.Fd()), count[:])
-		return err == nil && n == len(count)
-	}
-	return w.group.v2 && w.kills() > w.before
+	_, _ = w.more() // whatever hinders it, what was seen holds
+	return w.seen
 }
 
-func (w *oomWatch) kills() int64 {
-	data, err := os.ReadFile(w.group.file("", "memory.events"))
-	if err != nil {
-		return 0
+// more tells whether it has happened since the last call. An error means that
+// there is nothing to watch any more.
+func (w *oomWatch) more() (bool, error) {
+	if w.event == nil {
+		return false, os.ErrClosed
 	}
-	return field(string(data), "oom_kill")
+	if w.group.v2 {
+		kills, err := w.kills()
+		more := err == nil && kills > w.before
+		w.before = max(w.before, kills)
+		w.seen = w.seen || more
+		return more, err
+	}
+	var count [8]byte
+	n, err := unix.Read(int(w.event.Fd()), count[:])
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return false, nil
+	}
+	more := err == nil && n == len(count)
+	w.seen = w.seen || more
+	return more, err
+}
+
+// poll is what tells that more may have an answer; its descriptor is -1 where
+// nothing does.
+func (w *oomWatch) poll() unix.PollFd {
+	switch {
+	case w == nil || w.event == nil:
+		return unix.PollFd{Fd: -1}
+	case w.group.v2:
+		return unix.PollFd{Fd: int32(w.event.Fd()), Events: unix.POLLPRI}
+	}
+	return unix.PollFd{Fd: int32(w.event.Fd()), Events: unix.POLLIN}
+}
+
+// kills reads how often the kernel has killed, which also lets poll wait for
+// the next time.
+func (w *oomWatch) kills() (int64, error) {
+	buf := make([]byte, 4096)
+	n, err := w.event.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	return field(string(buf[:n]), "oom_kill"), nil
 }
 
 func (w *oomWatch) close() {

@@ -129,16 +129,30 @@ func (p *process) wait(limit time.Duration) error {
 }
 
 // awaitEnd waits for the end without a limit; cancel, a pipe whose other end
-// is closed, ends the wait with false.
-func (p *process) awaitEnd(cancel *os.File) (ended bool) {
+// is closed, ends the wait with false. Meanwhile it calls starved when w tells
+// that memory was not enough and the process lives on.
+func (p *process) awaitEnd(cancel *os.File, w *oomWatch, starved func()) (ended bool) {
+	const settle = 200         // ms in which the process ends if it was what the kernel ended
 	_ = p.use(func(fd int32) { // it is ours to close
-		fds := []unix.PollFd{{Fd: fd, Events: unix.POLLIN}, {Fd: int32(cancel.Fd()), Events: unix.POLLIN}}
-		for {
-			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+		fds := []unix.PollFd{{Fd: fd, Events: unix.POLLIN}, {Fd: int32(cancel.Fd()), Events: unix.POLLIN}, w.poll()}
+		for limit := -1; ; {
+			n, err := unix.Poll(fds, limit)
+			if err != nil && !errors.Is(err, unix.EINTR) {
 				return
 			}
 			if ended = fds[0].Revents != 0; ended || fds[1].Revents != 0 {
 				return
+			}
+			switch more, err := false, error(nil); {
+			case n == 0 && limit >= 0:
+				limit = -1
+				starved()
+			case n > 0 && fds[2].Revents != 0:
+				if more, err = w.more(); more {
+					limit = settle
+				} else if err != nil {
+					fds[2].Fd = -1
+				}
 			}
 		}
 	})

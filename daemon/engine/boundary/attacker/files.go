@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +36,7 @@ var files = map[string]func(*boundary.Target) error{
 	"kernel addresses":                               kernelAddresses,
 	"control groups":                                 controlGroups,
 	"cut off the pixel region":                       cutRegion,
+	"write to the pixel region of an ended session":  writeEndedRegion,
 	"device nodes of memory, KVM, loop and consoles": deviceNodes,
 	"FUSE and TUN": func(*boundary.Target) error {
 		if err := openDevice("/dev/fuse", unix.S_IFCHR, 10, 229); err == nil {
@@ -392,40 +396,125 @@ func controlGroups(*boundary.Target) error {
 	})
 }
 
-// cutRegion takes the pixel region from our agent, as root can.
-func cutRegion(*boundary.Target) error {
+// region is an open pixel region, and who else has it.
+type region struct {
+	fd    int
+	size  int64
+	inode uint64
+	owner int // process
+}
+
+// regions opens every pixel region that is in sight, as root can in our agent.
+func regions() (found []region, err error) {
 	all, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	found := errors.New("there is no region in sight")
+	err = errors.New("there is no region in sight")
 	for _, name := range all {
-		to, err := os.Readlink(name)
-		if err != nil || !strings.Contains(to, "memfd:") {
+		to, linkErr := os.Readlink(name)
+		if linkErr != nil || !strings.Contains(to, "memfd:") {
 			continue
 		}
-		fd, err := unix.Open(name, unix.O_RDWR, 0)
-		if err != nil {
-			found = err
+		fd, openErr := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if openErr != nil {
+			err = openErr
 			continue
 		}
 		info := unix.Stat_t{}
-		if err := unix.Fstat(fd, &info); err != nil || info.Size < 1<<20 {
+		if unix.Fstat(fd, &info) != nil || info.Size < 1<<20 {
 			unix.Close(fd)
 			continue
 		}
-		err = unix.Ftruncate(fd, 4096)
-		if err != nil {
-			err = unix.Ftruncate(fd, 2*info.Size)
+		owner, _ := strconv.Atoi(strings.Split(name, "/")[2]) // the pattern has a number there
+		found = append(found, region{fd, info.Size, info.Ino, owner})
+	}
+	if len(found) > 0 {
+		err = nil
+	}
+	return found, err
+}
+
+func closeRegions(all []region) {
+	for _, r := range all {
+		unix.Close(r.fd)
+	}
+}
+
+// cutRegion takes the pixel region from our agent.
+func cutRegion(*boundary.Target) error {
+	all, err := regions()
+	if err != nil {
+		return err
+	}
+	defer closeRegions(all)
+	for _, r := range all {
+		if err = unix.Ftruncate(r.fd, 4096); err != nil {
+			err = unix.Ftruncate(r.fd, 2*r.size)
 		}
 		if err != nil {
-			_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_FUTURE_WRITE)
+			_, err = unix.FcntlInt(uintptr(r.fd), unix.F_ADD_SEALS, unix.F_SEAL_FUTURE_WRITE)
 		}
-		unix.Close(fd)
 		if err == nil {
 			return nil
 		}
-		found = fmt.Errorf("the region: %w", err)
 	}
-	return found
+	return fmt.Errorf("the region: %w", err)
+}
+
+// agents leaves the regions that a GUI agent has open; the others are closed.
+func agents(all []region) []region {
+	return slices.DeleteFunc(all, func(r region) bool {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", r.owner))
+		other := err != nil || !strings.Contains(string(line), "\x00gui\x00")
+		if other {
+			unix.Close(r.fd)
+		}
+		return other
+	})
+}
+
+// writeEndedRegion keeps the region of our agent's session, ends that session,
+// and looks for what it then writes in the region of the next.
+func writeEndedRegion(*boundary.Target) error {
+	all, err := regions()
+	if err != nil {
+		return err
+	}
+	old := agents(all)
+	defer closeRegions(old)
+	if len(old) == 0 {
+		return errors.New("the GUI agent has no region")
+	}
+	if err := unix.Kill(old[0].owner, unix.SIGKILL); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(limit / 2); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		all, err := regions()
+		if err != nil {
+			continue // the agent is still starting again
+		}
+		now := agents(all)
+		defer closeRegions(now)
+		if len(now) == 0 || now[0].owner == old[0].owner {
+			continue
+		}
+		if now[0].inode == old[0].inode {
+			return nil
+		}
+		// Far behind what windows need, so that no picture hides it.
+		mark, at := []byte("written by who has left"), min(old[0].size, now[0].size)-4096
+		if _, err := unix.Pwrite(old[0].fd, mark, at); err != nil {
+			return err
+		}
+		got := make([]byte, len(mark))
+		if _, err := unix.Pread(now[0].fd, got, at); err != nil {
+			return err
+		}
+		if string(got) == string(mark) {
+			return nil
+		}
+		return errors.New("the next session has a region of its own")
+	}
+	return errors.New("no session follows")
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"sort"
@@ -24,10 +25,14 @@ import (
 )
 
 func main() {
+	in := &initProcess{}
+	if len(os.Args) > 1 && os.Args[1] == eater {
+		in.eat(os.Args[2])
+		return
+	}
 	fmt.Println("testinit is up")
 	terms := make(chan os.Signal, 1)
 	signal.Notify(terms, syscall.SIGTERM)
-	in := &initProcess{}
 	go func() {
 		<-terms
 		os.Exit(0)
@@ -38,6 +43,9 @@ func main() {
 		}
 	}
 }
+
+// eater is the argument that makes a child which takes memory and ends.
+const eater = "eat"
 
 type initProcess struct {
 	conn *net.UnixConn
@@ -115,6 +123,10 @@ func (in *initProcess) answer(question string, args []string) (string, error) {
 		return fmt.Sprint(int64(st.Blocks) * st.Bsize), err
 	case "eat":
 		return in.eat(arg(0))
+	case "let-eat":
+		// The child is the kernel's first choice, whatever we take ourselves.
+		cmd := exec.Command("/proc/self/exe", eater, arg(0))
+		return "the child: " + fmt.Sprint(cmd.Run()), nil
 	case "spin":
 		return "ok", spin(200 * time.Millisecond)
 	case "dead-link":
