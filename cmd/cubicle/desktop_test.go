@@ -73,6 +73,7 @@ func TestDesktop(t *testing.T) {
 			}
 			t.Run("boundary", func(t *testing.T) { d.testBoundary(t, engine) })
 			t.Run("daemons killed", d.testDaemonsKilled)
+			t.Run("qubesdb after that", d.testQubesDB)
 			d.down(t)
 			for trace := range traces(t, root) {
 				if !before[trace] {

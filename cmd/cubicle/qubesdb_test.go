@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,7 +87,41 @@ func (d *desktop) testQubesDB(t *testing.T) {
 	if out, _, err := d.tool("qubesdb-read", "-d", "work", "/name"); err != nil || strings.TrimSpace(out) != "work" {
 		t.Errorf("the qube has changed its name in dom0 to %q, %v", out, err)
 	}
-	d.inQube(t, "work", "qubesdb-rm /features-request/; qubesdb-write /name work")
+	// What the qube asks for there, qubesd hears when it is called; of a qube
+	// with a template that is which calls it supports.
+	d.inQube(t, "work", "qubesdb-rm /features-request/; qubesdb-write /name work /features-request/supported-rpc.test.Ping 1")
+	eventually(t, func() string {
+		if reply := d.misc(t, "qubes.FeaturesRequest work name dom0\x00"); reply != "0\x00" {
+			return fmt.Sprintf("qubesd replies %q", reply)
+		}
+		out, _, err := d.tool("qvm-features", "work", "supported-rpc.test.Ping")
+		if strings.TrimSpace(out) != "1" {
+			return fmt.Sprintf("the feature is %q, %v", out, err)
+		}
+		return ""
+	})
+	d.inQube(t, "work", "qubesdb-rm /features-request/")
+}
+
+// misc makes a call on the socket for what qubes tell of themselves.
+func (d *desktop) misc(t *testing.T, request string) string {
+	t.Helper()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: filepath.Join(d.root, "run/qubesd.misc.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(request)); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(reply)
 }
 
 // testKeyboard changes dom0's keyboard: that of the qubes follows.

@@ -21,7 +21,7 @@ const (
 
 // Bounds of one connection.
 const (
-	maxQueue   = 8 << 20 // bytes; a whole dump of a full database fits
+	maxQueue   = 4 << 20 // bytes; a whole dump of a full database fits
 	maxWatches = 256
 	// hostileRate is how many messages a second a qube may send on average,
 	// and hostileBurst how many at once: dom0 has other things to do.

@@ -1,6 +1,7 @@
 package qubesdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,35 @@ func dialed(t *testing.T, dir string) *Client {
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// TestWireForm: the bytes, written down from the specification.
+func TestWireForm(t *testing.T) {
+	want := append([]byte{1, '/', 'n', 'a', 'm', 'e'}, make([]byte, 62)...)
+	want = append(want, 4, 0, 0, 0, 'w', 'o', 'r', 'k')
+	m := Message{Type: Write, Path: "/name", Data: "work"}
+	if diff := cmp.Diff(want, m.AppendTo(nil)); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := ReadMessage(bytes.NewReader(want)); got != m || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// What stands behind the path's end and in the padding does not count.
+	copy(want[7:], "rubbish")
+	want[66] = 0xff
+	if got, err := ReadMessage(bytes.NewReader(want)); got != m || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	longest := Message{Type: Write, Path: "/" + strings.Repeat("p", MaxPath-1), Data: strings.Repeat("v", MaxData)}
+	if got, err := ReadMessage(bytes.NewReader(longest.AppendTo(nil))); got != longest || err != nil {
+		t.Errorf("the longest: %v", err)
+	}
+	if err := CheckPath(longest.Path + "p"); err == nil {
+		t.Error("a path of 64 bytes passes")
+	}
+	if err := CheckValue(longest.Data + "v"); err == nil {
+		t.Error("a value of 3072 bytes passes")
+	}
 }
 
 func TestLocalProtocol(t *testing.T) {
