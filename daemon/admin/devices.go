@@ -142,50 +142,54 @@ func setAssignment(_ context.Context, c *call, class device.Class) (string, erro
 // deniedProperty holds the codes of the interfaces that a qube must not have.
 const deniedProperty = "devices_denied"
 
-func (c *call) denied() ([]string, error) {
-	codes, err := device.ParseInterfaces(c.dest.Property(deniedProperty))
+// deniedTo are the codes of the interfaces that a qube must not have.
+func deniedTo(q core.Qube) ([]string, error) {
+	codes, err := device.ParseInterfaces(q.Property(deniedProperty))
 	return codes, deviceKind(err)
 }
 
 func listDenied(_ context.Context, c *call) (string, error) {
-	codes, err := c.denied()
+	codes, err := deniedTo(c.dest)
 	return strings.Join(codes, "\n"), err
 }
 
 func addDenied(_ context.Context, c *call) (string, error) {
-	now, err := c.denied()
-	if err != nil {
-		return "", err
-	}
 	more, err := device.ParseInterfaces(string(c.req.Payload))
 	if err != nil {
 		return "", deviceKind(err)
 	}
-	return "", c.setDenied(now, append(slices.Clone(now), more...))
+	return "", c.changeDenied(func(now []string) []string { return append(now, more...) })
 }
 
 func removeDenied(_ context.Context, c *call) (string, error) {
-	now, err := c.denied()
-	if err != nil {
-		return "", err
-	}
 	if string(c.req.Payload) == "all" {
-		return "", c.setDenied(now, nil)
+		return "", c.changeDenied(func([]string) []string { return nil })
 	}
 	gone, err := device.ParseInterfaces(string(c.req.Payload))
 	if err != nil {
 		return "", deviceKind(err)
 	}
-	left := slices.DeleteFunc(slices.Clone(now), func(code string) bool { return slices.Contains(gone, code) })
-	return "", c.setDenied(now, left)
+	return "", c.changeDenied(func(now []string) []string {
+		return slices.DeleteFunc(now, func(code string) bool { return slices.Contains(gone, code) })
+	})
 }
 
-// setDenied stores the codes, unless they are what they were.
-func (c *call) setDenied(now, codes []string) error {
+// changeDenied stores other codes, unless they are what they were.
+func (c *call) changeDenied(change func(now []string) []string) error {
+	c.denied.Lock()
+	defer c.denied.Unlock()
+	q, ok := c.core.View().Lookup(c.dest.UUID())
+	if !ok {
+		return core.Failf(core.NotFound, "%s was removed", c.dest.Name())
+	}
+	now, err := deniedTo(q)
+	if err != nil {
+		return err
+	}
+	codes := change(slices.Clone(now))
 	slices.Sort(codes)
-	codes = slices.Compact(codes)
-	if slices.Equal(now, codes) {
+	if codes = slices.Compact(codes); slices.Equal(now, codes) {
 		return nil
 	}
-	return c.core.SetProperty(c.dest.UUID(), deniedProperty, strings.Join(codes, ""))
+	return c.core.SetProperty(q.UUID(), deniedProperty, strings.Join(codes, ""))
 }

@@ -55,6 +55,7 @@ type Server struct {
 	work   sync.WaitGroup
 	tokens tokens
 	info   infoCache
+	denied sync.Mutex // serialises changes of the interfaces that qubes must not have
 
 	mu    sync.Mutex // guards what follows
 	conns map[net.Conn]struct{}
@@ -116,6 +117,9 @@ func (s *Server) admit(conn net.Conn) (received func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[conn] = struct{}{}
+	if s.life.Err() != nil {
+		conn.Close()
+	}
 	at := s.idle.PushBack(conn)
 	for s.idle.Len() > maxIdle {
 		s.idle.Remove(s.idle.Front()).(net.Conn).Close()

@@ -336,6 +336,7 @@ func (c *Core) copyFiles(from Qube, to store.Record) error {
 	rules, err := s.Firewall(from.Class(), from.Name())
 	if err == nil && rules != nil {
 		err = s.SetFirewall(to.Class, to.Name, rules)
+		tell(c.firewalls)
 	}
 	if err != nil {
 		return wrap(err, "copy the firewall of %s", from.Name())

@@ -8,8 +8,7 @@ import (
 	"cubicle/daemon/qube"
 )
 
-// Firewall are the rules of a qube that have not expired. A disposable without
-// rules of its own has its template's.
+// Firewall are the rules of a qube that have not expired.
 func (c *Core) Firewall(id qube.UUID) ([]firewall.Rule, error) {
 	q, err := c.findQube(id)
 	if err != nil {
@@ -20,9 +19,6 @@ func (c *Core) Firewall(id qube.UUID) ([]firewall.Rule, error) {
 		return nil, advise(wrap(err, "read the firewall of %s", q.Name()))
 	}
 	if raw == nil {
-		if t, ok := q.v.Named(q.TemplateName()); ok && q.Class() == qube.DispVM {
-			return c.Firewall(t.UUID())
-		}
 		return firewall.Default(), nil
 	}
 	rules, err := firewall.Unmarshal(raw)

@@ -269,3 +269,30 @@ func TestTheHostSleepsAndWakes(t *testing.T) {
 	isKind(t, s.Suspend(t.Context(), ids["three"]), core.NotRunning)
 	isKind(t, s.Resume(t.Context(), ids["one"]), core.NotPaused)
 }
+
+// What is to become foreign is so before the first byte of it is there, and is
+// not when nothing came of it.
+func TestAFailedImportTaintsNothing(t *testing.T) {
+	s, w, _ := newSystem(t, core.WallClock{})
+	defer s.Close()
+	work, _ := s.View().Named("work")
+	foreign := func() bool {
+		q, _ := s.View().Lookup(work.UUID())
+		v, _ := q.Volume("private")
+		return v.Spec.Foreign
+	}
+	try := func() error {
+		if _, _, err := s.BeginImport(t.Context(), work.UUID(), "private", 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		return s.EndImport(t.Context(), work.UUID(), "private", nil)
+	}
+	w.Set(func(w *coretest.World) { w.FailPool["import appvms/work/private"] = errors.New("the disk is on fire") })
+	if err := try(); err == nil || foreign() {
+		t.Errorf("%v, foreign: %v", err, foreign())
+	}
+	w.Set(func(w *coretest.World) { clear(w.FailPool) })
+	if err := try(); err != nil || !foreign() {
+		t.Errorf("%v, foreign: %v", err, foreign())
+	}
+}

@@ -46,8 +46,10 @@ func (c *Core) volumeOf(id qube.UUID, name string) (Qube, Volume, error) {
 }
 
 // editVolume lets f change what a volume of a halted qube holds, with nobody
-// else at work on it, and then stores the settings that f has changed.
-func (c *Core) editVolume(ctx context.Context, id qube.UUID, name, what string, f func(storage.Pool, Volume, *store.Volume) error) error {
+// else at work on it, and then stores the settings that f has changed. What may
+// become foreign is foreign on disk before f begins: at no moment dom0 takes
+// others' data for its own.
+func (c *Core) editVolume(ctx context.Context, id qube.UUID, name, what string, foreign bool, f func(storage.Pool, Volume, *store.Volume) error) error {
 	unlock, err := c.lock(ctx, id)
 	if err != nil {
 		return err
@@ -67,9 +69,20 @@ func (c *Core) editVolume(ctx context.Context, id qube.UUID, name, what string, 
 	if err != nil {
 		return err
 	}
-	set := q.e.rec.Volumes[name]
+	before := q.e.rec.Volumes[name]
+	set := before
+	if foreign {
+		set.Foreign, set.Imported = true, true
+		if err := c.saveVolume(id, name, set); err != nil {
+			return err
+		}
+	}
 	if err := f(p, v, &set); err != nil {
-		return advise(wrap(err, "%s volume %s of %s", what, name, q.Name()))
+		err = advise(wrap(err, "%s volume %s of %s", what, name, q.Name()))
+		if foreign {
+			err = errors.Join(err, c.saveVolume(id, name, before))
+		}
+		return err
 	}
 	if err := c.saveVolume(id, name, set); err != nil {
 		return err
@@ -97,14 +110,18 @@ func (c *Core) RevertVolume(ctx context.Context, id qube.UUID, name, revision st
 	if err != nil {
 		return err
 	}
+	q, err := c.find(id)
+	if err != nil {
+		return err
+	}
+	imported := q.e.rec.Volumes[name].Imported
 	if !slices.Contains(info.Revisions, revision) {
 		return Failf(NoRevision, "the volume %s has no revision %q", name, revision)
 	}
-	return c.editVolume(ctx, id, name, "revert", func(p storage.Pool, v Volume, set *store.Volume) error {
+	return c.editVolume(ctx, id, name, "revert", imported, func(p storage.Pool, v Volume, set *store.Volume) error {
 		if err := p.Revert(ctx, v.Spec, revision); err != nil {
 			return err
 		}
-		set.Foreign = set.Foreign || set.Imported
 		now, err := p.Info(ctx, v.Spec)
 		set.Size = now.Size
 		c.log.Info("volume reverted", "qube", string(id), "volume", name, "revision", revision)
@@ -114,7 +131,7 @@ func (c *Core) RevertVolume(ctx context.Context, id qube.UUID, name, revision st
 
 // ClearVolume empties the volume of a halted qube.
 func (c *Core) ClearVolume(ctx context.Context, id qube.UUID, name string) error {
-	return c.editVolume(ctx, id, name, "clear", func(p storage.Pool, v Volume, set *store.Volume) error {
+	return c.editVolume(ctx, id, name, "clear", false, func(p storage.Pool, v Volume, set *store.Volume) error {
 		set.Foreign = false
 		return p.Clear(ctx, v.Spec)
 	})
@@ -137,7 +154,7 @@ func (c *Core) CloneVolume(ctx context.Context, id qube.UUID, name string, fromI
 	if err != nil {
 		return err
 	}
-	err = c.editVolume(ctx, id, name, "copy to", func(p storage.Pool, v Volume, set *store.Volume) error {
+	err = c.editVolume(ctx, id, name, "copy to", from.Spec.Foreign, func(p storage.Pool, v Volume, set *store.Volume) error {
 		image, err := freshImport(p)
 		if err != nil {
 			return err
@@ -151,7 +168,6 @@ func (c *Core) CloneVolume(ctx context.Context, id qube.UUID, name string, fromI
 			return err
 		}
 		set.Size, set.Foreign = info.Size(), from.Spec.Foreign
-		set.Imported = set.Imported || set.Foreign
 		return p.Import(ctx, v.Spec, image)
 	})
 	if err != nil {
@@ -266,14 +282,14 @@ func (c *Core) EndImport(ctx context.Context, id qube.UUID, name string, failure
 	defer os.Remove(i.path)
 	err := failure
 	if err == nil {
-		err = c.editVolume(ctx, id, name, "import into", func(p storage.Pool, v Volume, set *store.Volume) error {
+		err = c.editVolume(ctx, id, name, "import into", true, func(p storage.Pool, v Volume, set *store.Volume) error {
 			if filepath.Dir(i.path) != filepath.Clean(p.ImportDir()) {
 				return Failf(PoolFailure, "the volume moved to another pool meanwhile")
 			}
 			if info, err := os.Lstat(i.path); err != nil || info.Size() != i.size {
 				return Failf(PoolFailure, "the file to import has not the %d bytes that it was to have", i.size)
 			}
-			set.Size, set.Foreign, set.Imported = i.size, true, true
+			set.Size = i.size
 			return p.Import(ctx, v.Spec, i.path)
 		})
 	}
