@@ -158,11 +158,13 @@ type tx struct {
 	// What of the View is a copy of our own already.
 	ownQubes, ownJobs bool
 
-	touched []touch        // what others may follow
-	saved   []*entry       // whose records are to be saved
-	drafts  []store.Record // to be saved, of no qube in the View
-	system  bool           // the system's state is to be saved
-	after   []func()       // done, with mu held, once the change stands
+	touched []touch                                // what others may follow
+	known   map[touch]bool                         // what is in touched
+	family  map[qube.Relation]map[qube.Name][]Qube // of kin, made when it is needed
+	saved   []*entry                               // whose records are to be saved
+	drafts  []store.Record                         // to be saved, of no qube in the View
+	system  bool                                   // the system's state is to be saved
+	after   []func()                               // done, with mu held, once the change stands
 }
 
 // update makes a change: all of it, on disk before it returns, or with an
@@ -260,13 +262,17 @@ func (t *tx) amend(id qube.UUID) *entry {
 
 func (t *tx) put(e *entry) {
 	t.own()
-	t.v.qubes[e.rec.UUID], t.v.names[e.rec.Name] = e, e
+	_, known := t.v.qubes[e.rec.UUID]
+	if t.v.qubes[e.rec.UUID], t.v.names[e.rec.Name] = e, e; !known {
+		t.v.sort()
+	}
 }
 
 func (t *tx) drop(e *entry) {
 	t.own()
 	delete(t.v.qubes, e.rec.UUID)
 	delete(t.v.names, e.rec.Name)
+	t.v.sort()
 }
 
 func (t *tx) own() {

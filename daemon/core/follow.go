@@ -16,9 +16,15 @@ type touch struct {
 
 // touch tells that the defaults that follow a property may have changed.
 func (t *tx) touch(id qube.UUID, name string) {
-	if at := (touch{id, name}); !slices.Contains(t.touched, at) {
-		t.touched = append(t.touched, at)
+	at := touch{id, name}
+	if t.known[at] {
+		return
 	}
+	if t.known == nil {
+		t.known = map[touch]bool{}
+	}
+	t.known[at] = true
+	t.touched = append(t.touched, at)
 }
 
 // follow tells of every default that is another one now (spec/admin-api.md
@@ -39,17 +45,43 @@ func (t *tx) follow() {
 		}
 		for _, f := range qube.Followers(at.name) {
 			switch f.Of {
+			case qube.OfSystem: // another property of that name
 			case qube.Itself:
 				t.compare(owner, f.Name)
-			case qube.OfTemplate:
-				t.compareEach(f.Name, func(q Qube) bool { return q.TemplateName() == owner.Name() })
-			case qube.OfNetVM:
-				t.compareEach(f.Name, func(q Qube) bool { return q.Property("netvm") == string(owner.Name()) })
-			case qube.OfGUIVM:
-				t.compareEach(f.Name, func(q Qube) bool { return q.Property("guivm") == string(owner.Name()) })
+			default:
+				for _, q := range t.kin(f.Of, owner) {
+					t.compare(q, f.Name)
+				}
 			}
 		}
 	}
+}
+
+// kin are the qubes whose template, netvm or guivm is the one given.
+func (t *tx) kin(of qube.Relation, owner Qube) []Qube {
+	property, may := "guivm", true
+	switch of {
+	case qube.OfTemplate:
+		property, may = "template", owner.Class() == qube.TemplateVM || owner.Property("template_for_dispvms") == "True"
+	case qube.OfNetVM:
+		property, may = "netvm", owner.Property("provides_network") == "True"
+	}
+	if !may {
+		return nil
+	}
+	if t.family[of] == nil {
+		members := map[qube.Name][]Qube{}
+		for _, q := range t.v.Qubes() {
+			if to := qube.Name(q.Property(property)); to != "" {
+				members[to] = append(members[to], q)
+			}
+		}
+		if t.family == nil {
+			t.family = map[qube.Relation]map[qube.Name][]Qube{}
+		}
+		t.family[of] = members
+	}
+	return t.family[of][owner.Name()]
 }
 
 func (t *tx) followSystem(name string) {
@@ -62,17 +94,11 @@ func (t *tx) followSystem(name string) {
 		}
 	}
 	for _, f := range qube.Followers(name) {
-		if f.Of == qube.OfSystem {
-			t.compareEach(f.Name, func(Qube) bool { return true })
+		if f.Of != qube.OfSystem {
+			continue
 		}
-	}
-}
-
-// compareEach compares a property of the qubes that match.
-func (t *tx) compareEach(name string, match func(Qube) bool) {
-	for _, q := range append(t.v.Qubes(), Qube{t.v, t.v.dom0}) {
-		if match(q) {
-			t.compare(q, name)
+		for _, q := range append(t.v.Qubes(), Qube{t.v, t.v.dom0}) {
+			t.compare(q, f.Name)
 		}
 	}
 }
@@ -81,7 +107,7 @@ func (t *tx) compareEach(name string, match func(Qube) bool) {
 func (t *tx) compare(q Qube, name string) {
 	row, ok := qube.Lookup(q.Class(), name)
 	old, existed := t.before.Lookup(q.UUID())
-	if !ok || !existed || slices.Contains(t.touched, touch{q.UUID(), name}) {
+	if !ok || !existed || t.known[touch{q.UUID(), name}] {
 		return
 	}
 	if was, changed := defaultChanged(row, old, q); changed {

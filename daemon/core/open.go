@@ -154,6 +154,7 @@ func (c *Core) load(v *View, known map[qube.UUID]facts) (halfDone []store.Record
 		e := &entry{rec: rec, state: qube.NA, xid: -1, broken: damage(b.Err), damaged: true}
 		v.qubes[rec.UUID], v.names[rec.Name] = e, e
 	}
+	v.sort()
 	v.markOrphans()
 	v.cutRings(c.log)
 	return halfDone, nil

@@ -18,6 +18,7 @@ import (
 type View struct {
 	qubes   map[qube.UUID]*entry
 	names   map[qube.Name]*entry
+	order   []qube.UUID // of qubes, by name
 	system  store.System
 	dom0    *entry
 	jobs    map[uint64]Job
@@ -79,12 +80,18 @@ func (v *View) Named(n qube.Name) (Qube, bool) {
 
 // Qubes are all qubes but dom0, by name.
 func (v *View) Qubes() []Qube {
-	list := make([]Qube, 0, len(v.qubes))
-	for _, e := range v.qubes {
-		list = append(list, Qube{v, e})
+	list := make([]Qube, len(v.order))
+	for i, id := range v.order {
+		list[i] = Qube{v, v.qubes[id]}
 	}
-	slices.SortFunc(list, func(a, b Qube) int { return cmp.Compare(a.Name(), b.Name()) })
 	return list
+}
+
+// sort puts all qubes in order.
+func (v *View) sort() {
+	v.order = slices.SortedFunc(maps.Keys(v.qubes), func(a, b qube.UUID) int {
+		return cmp.Compare(v.qubes[a].rec.Name, v.qubes[b].rec.Name)
+	})
 }
 
 // Jobs are the jobs that run, and those that ended within the last minute.
