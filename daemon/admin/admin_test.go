@@ -104,15 +104,20 @@ func TestFramingErrorsGetNoReply(t *testing.T) {
 		"few fields":   []byte("admin.vm.List dom0 name\x00"),
 		"bad type":     []byte("admin.vm.List dom0 uuid dom0\x00"),
 		"bad keyword":  []byte("admin.vm.List dom0 keyword dispvm\x00"),
-		"one too long": append([]byte("admin.vm.notes.Set dom0 name work\x00"), bytes.Repeat([]byte("x"), MaxRequest-33)...),
+		"one too long": append([]byte("admin.vm.feature.Set+a dom0 name work\x00"), bytes.Repeat([]byte("x"), MaxRequest-37)...),
 	} {
 		if got := exchange(t, path, request); len(got) > 0 {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	longest := append([]byte("admin.vm.notes.Set dom0 name work\x00"), bytes.Repeat([]byte("x"), MaxRequest-34)...)
+	longest := append([]byte("admin.vm.feature.Set+a dom0 name work\x00"), bytes.Repeat([]byte("x"), MaxRequest-38)...)
 	if got := exchange(t, path, longest); string(got) != "0\x00" {
 		t.Errorf("a request of %d bytes: %q", len(longest), got)
+	}
+	for n, want := range map[int]string{maxNotes: "0\x00", maxNotes + 1: "2\x00QubesValueError\x00\x00notes are UTF-8 of at most 256000 bytes\x00", 0: "2\x00ProtocolError\x00\x00admin.vm.notes.Set needs a payload\x00"} {
+		if got := exchange(t, path, append([]byte("admin.vm.notes.Set dom0 name work\x00"), bytes.Repeat([]byte("x"), n)...)); string(got) != want {
+			t.Errorf("notes of %d bytes: %q", n, got)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/qube"
@@ -15,7 +16,7 @@ type call struct {
 	*Server
 	req      Request
 	conn     net.Conn
-	body     io.Reader // the payload of a method that takes contents
+	body     *pieces // the payload of a method that takes contents
 	view     *core.View
 	source   core.Qube
 	dest     core.Qube
@@ -98,6 +99,19 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// payload reads the payload of a method that reads its own, and one byte more
+// than limit where it is longer. It has to come within the time of a request.
+func (c *call) payload(limit int64) ([]byte, error) {
+	if err := c.conn.SetReadDeadline(time.Now().Add(c.RequestTime)); err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(io.LimitReader(c.body.in, limit+1))
+	if err != nil {
+		return nil, core.Failf(core.ProtocolViolation, "the payload does not end")
+	}
+	return raw, nil
 }
 
 // finish waits for a job that the request started.

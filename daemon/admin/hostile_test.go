@@ -73,7 +73,7 @@ func TestBadRequestsGetAnExceptionOrNothing(t *testing.T) {
 		"keyword in capitals":       {"admin.vm.List dom0 KEYWORD adminvm\x00", ""},
 		"an http request":           {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", ""},
 		"an endless header":         {strings.Repeat("a", 2*MaxRequest), ""},
-		"an endless payload":        {"admin.vm.notes.Set dom0 name work\x00" + strings.Repeat("a", 2*MaxRequest), ""},
+		"an endless payload":        {"admin.vm.firewall.Set dom0 name work\x00" + strings.Repeat("a", 2*MaxRequest), ""},
 		"an endless line of a size": {"admin.vm.volume.ImportWithSize+private dom0 name work\x00" + strings.Repeat("1", 100), "2\x00ProtocolError\x00\x00the payload begins with a line that has the size in bytes\x00"},
 	} {
 		t.Run(name, func(t *testing.T) {

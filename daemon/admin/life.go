@@ -26,7 +26,7 @@ func lifeMethods() map[string]method {
 		"admin.vm.CurrentState":     {onAny, absent, absent, currentState},
 		"admin.vm.Console":          {onAny, absent, absent, console},
 		"admin.vm.notes.Get":        {onQube, absent, absent, getNotes},
-		"admin.vm.notes.Set":        {onQube, absent, needed, setNotes},
+		"admin.vm.notes.Set":        {onQube, absent, contents, setNotes},
 	}
 	for _, class := range qube.Classes() {
 		if class == qube.AdminVM {
@@ -205,11 +205,18 @@ func console(ctx context.Context, c *call) (string, error) {
 
 func getNotes(_ context.Context, c *call) (string, error) { return c.core.Notes(c.dest.UUID()) }
 
-// maxNotes is the size limit of notes in bytes.
+// maxNotes is the size limit of notes in bytes. Upstream's limit of a request
+// is smaller.
 const maxNotes = 256000
 
 func setNotes(_ context.Context, c *call) (string, error) {
-	if !utf8.Valid(c.req.Payload) || len(c.req.Payload) > maxNotes {
+	raw, err := c.payload(maxNotes)
+	switch {
+	case err != nil:
+		return "", err
+	case len(raw) == 0:
+		return "", needed.check(false, c.req.Method, "a payload")
+	case !utf8.Valid(raw) || len(raw) > maxNotes:
 		return "", core.Failf(core.BadValue, "notes are UTF-8 of at most %d bytes", maxNotes)
 	}
 	text := strings.Map(func(r rune) rune {
@@ -217,6 +224,6 @@ func setNotes(_ context.Context, c *call) (string, error) {
 			return r
 		}
 		return '_'
-	}, string(c.req.Payload))
+	}, string(raw))
 	return "", c.core.SetNotes(c.dest.UUID(), text)
 }

@@ -24,8 +24,8 @@ const (
 	absent presence = iota
 	maybe
 	needed
-	// contents is a payload that is read by the method itself, and may be of
-	// any length: what a volume shall hold.
+	// contents is a payload that is read by the method itself, and may be
+	// larger than MaxRequest.
 	contents
 )
 
