@@ -2,7 +2,6 @@ package qubesdb
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -176,7 +175,7 @@ func TestIsService(t *testing.T) {
 		"": false, "-x": false, ".x": false, "a/b": false, "a:b": false, "a b": false, "a@b": false, "..": false,
 	} {
 		if isService(name) != want {
-			t.Error(fmt.Sprintf("isService(%q) = %v", name, !want))
+			t.Errorf("isService(%q) = %v", name, !want)
 		}
 	}
 }
