@@ -93,7 +93,7 @@ func (f *follower) say(wanted func(core.Qube) bool) {
 	defer f.mu.Unlock()
 	v := f.Core.View()
 	if own, ok := v.Named(qube.Dom0); ok && wanted(own) {
-		f.Router.Say(0, f.survey(v).Own(own))
+		f.Router.Say(0, Own(own, f.host()))
 	}
 	var survey *Survey
 	up := map[vchan.Domain]bool{}
@@ -130,7 +130,11 @@ func (f *follower) up(q control.Qube) {
 
 // survey prepares a look at a view; mu is held.
 func (f *follower) survey(v *core.View) *Survey {
-	return NewSurvey(v, Host{Timezone: f.Timezone, Now: time.Now(), Firewall: f.rulesOf})
+	return NewSurvey(v, f.host())
+}
+
+func (f *follower) host() Host {
+	return Host{Timezone: f.Timezone, Now: time.Now(), Firewall: f.rulesOf}
 }
 
 // rulesOf are a qube's rules; mu is held. Without rules everything is dropped,

@@ -38,12 +38,15 @@ type Survey struct {
 func NewSurvey(v *core.View, h Host) *Survey {
 	y := &Survey{view: v, host: h, clients: map[string][]core.Qube{}, relayed: map[string][]core.Qube{}}
 	for _, q := range v.Qubes() {
-		if q.Class() == qube.RemoteVM {
+		switch {
+		case q.Class() == qube.RemoteVM:
 			if relay := q.Property("relayvm"); relay != "" {
 				y.relayed[relay] = append(y.relayed[relay], q)
 			}
-		} else if netvm := q.Property("netvm"); netvm != "" && q.State().IsUp() {
-			y.clients[netvm] = append(y.clients[netvm], q)
+		case q.State().IsUp(): // asked first: of many qubes few are
+			if netvm := q.Property("netvm"); netvm != "" {
+				y.clients[netvm] = append(y.clients[netvm], q)
+			}
 		}
 	}
 	return y
@@ -76,9 +79,9 @@ func (y *Survey) Of(q core.Qube) map[string]string {
 }
 
 // Own returns the keys of dom0's own database.
-func (y *Survey) Own(admin core.Qube) map[string]string {
+func Own(admin core.Qube, h Host) map[string]string {
 	s := set{"/name": string(admin.Name()), "/type": string(admin.Class()), "/keyboard-layout": admin.Property("keyboard_layout")}
-	s.some("/qubes-timezone", y.host.Timezone)
+	s.some("/qubes-timezone", h.Timezone)
 	services(s, admin)
 	passed(s, admin)
 	s.clean()

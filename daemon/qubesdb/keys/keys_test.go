@@ -169,6 +169,18 @@ func TestKeysOfANetVM(t *testing.T) {
 	}
 }
 
+func TestOwnKeys(t *testing.T) {
+	s := coretest.NewSystem(t)
+	must(t, s.Core.SetFeature(qube.Dom0UUID, "service.guivm", "1"))
+	must(t, s.Core.SetFeature(qube.Dom0UUID, "vm-config.X", "y"))
+	must(t, s.Core.SetProperty(qube.Dom0UUID, "keyboard_layout", "de++"))
+	admin, _ := s.Core.View().Named(qube.Dom0)
+	want := "/keyboard-layout = de++\n/name = dom0\n/qubes-service/guivm = 1\n/qubes-timezone = Etc/UTC\n/type = AdminVM\n/vm-config/X = y\n"
+	if diff := cmp.Diff(want, lines(Own(admin, Host{Timezone: "Etc/UTC"}))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // router keeps what is said.
 type router struct {
 	mu   sync.Mutex
