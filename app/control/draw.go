@@ -71,3 +71,16 @@ func SetImage(i *canvas.Image, r fyne.Resource) {
 		i.Refresh()
 	}
 }
+
+// hair is a radius below a pixel. Fyne draws rectangles with a radius by one
+// shader and those without by another, and where there is no graphics
+// hardware each one costs a window's first picture tens of milliseconds.
+const hair = 1.0 / 64
+
+// NewRectangle makes a rectangle without colours, and without corners that
+// could be seen to be round.
+func NewRectangle() *canvas.Rectangle {
+	r := canvas.NewRectangle(color.Transparent)
+	r.CornerRadius = hair
+	return r
+}

@@ -5,6 +5,7 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
+	fynetheme "fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 )
 
@@ -13,6 +14,7 @@ type Ground struct {
 	widget.BaseWidget
 	fill, edge fyne.ThemeColorName // edge empty: none
 	radius     float32
+	high       float32 // at least
 }
 
 // NewGround makes a ground; edge is empty for none, fill for a mere outline.
@@ -22,10 +24,17 @@ func NewGround(fill, edge fyne.ThemeColorName, radius float32) *Ground {
 	return g
 }
 
+// NewEdge makes a line between what stands above and what stands below.
+func NewEdge() *Ground {
+	g := NewGround(fynetheme.ColorNameSeparator, "", 0)
+	g.high = 1
+	return g
+}
+
 // CreateRenderer implements fyne.Widget.
 func (g *Ground) CreateRenderer() fyne.WidgetRenderer {
-	r := canvas.NewRectangle(color.Transparent)
-	r.CornerRadius = g.radius
+	r := NewRectangle()
+	r.CornerRadius = max(g.radius, hair)
 	return &groundRenderer{ground: g, rect: r}
 }
 
@@ -36,7 +45,7 @@ type groundRenderer struct {
 
 func (r *groundRenderer) Destroy()                     {}
 func (r *groundRenderer) Layout(size fyne.Size)        { r.rect.Resize(size); r.Refresh() }
-func (r *groundRenderer) MinSize() fyne.Size           { return fyne.Size{} }
+func (r *groundRenderer) MinSize() fyne.Size           { return fyne.NewSize(0, r.ground.high) }
 func (r *groundRenderer) Objects() []fyne.CanvasObject { return []fyne.CanvasObject{r.rect} }
 func (r *groundRenderer) Refresh() {
 	p := NewPainter()

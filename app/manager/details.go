@@ -60,7 +60,7 @@ func newDetails(m *Manager) *details {
 	second := control.Border(nil, nil, container.New(layout.NewCustomPaddedLayout(0, 0, 2, 2), container.NewCenter(d.sign)), nil, d.remark)
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(-8), first, second)
 	d.box = container.NewStack(control.NewGround(theme.Panel, "", 0),
-		control.Border(widget.NewSeparator(), nil, nil, nil,
+		control.Border(control.NewEdge(), nil, nil, nil,
 			container.New(layout.NewCustomPaddedLayout(4, 4, 16, 12), control.Border(nil, nil, nil, container.NewHBox(container.NewCenter(d.work), container.NewCenter(d.toggle)), lines))))
 	return d
 }

@@ -85,7 +85,7 @@ func (h *tableHead) MinSize() fyne.Size { return fyne.NewSize(400, headHeight) }
 
 // CreateRenderer implements fyne.Widget.
 func (h *tableHead) CreateRenderer() fyne.WidgetRenderer {
-	r := &headRenderer{head: h, ground: canvas.NewRectangle(color.Transparent), edge: canvas.NewRectangle(color.Transparent), arrow: &canvas.Image{}}
+	r := &headRenderer{head: h, ground: control.NewRectangle(), edge: control.NewRectangle(), arrow: &canvas.Image{}}
 	r.objects = []fyne.CanvasObject{r.ground, r.edge, r.arrow}
 	for range h.table.cols {
 		title := canvas.NewText("", color.Transparent)

@@ -49,7 +49,7 @@ func newLine(t *table) *line {
 	l := &line{table: t, fresh: true}
 	l.ground = canvas.NewRectangle(color.Transparent)
 	l.ground.CornerRadius = 6
-	l.edge = canvas.NewRectangle(color.Transparent)
+	l.edge = control.NewRectangle()
 	l.tag, l.lamp = &canvas.Image{}, &canvas.Image{}
 	l.badge = canvas.NewRectangle(color.Transparent)
 	l.badge.CornerRadius = 9
@@ -59,7 +59,7 @@ func newLine(t *table) *line {
 	l.step = canvas.NewText("", color.Transparent)
 	l.objects = append(l.objects, l.edge, l.ground, l.tag, l.lamp, l.badge, l.track, l.fill, l.step)
 	for i := range l.spark {
-		l.spark[i] = canvas.NewRectangle(color.Transparent)
+		l.spark[i] = control.NewRectangle()
 		l.objects = append(l.objects, l.spark[i])
 	}
 	for _, c := range t.cols {
