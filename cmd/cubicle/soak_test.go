@@ -21,6 +21,7 @@ import (
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/engine/sandbox"
 	"cubicle/daemon/paths"
+	"cubicle/guid/screen"
 )
 
 // soak uses a desktop by a script while its daemons are killed at random
@@ -53,6 +54,8 @@ func soak(t *testing.T, bin, root string) {
 		scripts = append(scripts, s)
 		users.Go(s.run)
 	}
+	typed := 0
+	users.Go(func() { typed = d.typeOn(t, stop) })
 	killed := killDaemons(t, d, rand.New(rand.NewPCG(uint64(seed), 100)), kills)
 	close(stop)
 	users.Wait()
@@ -62,7 +65,10 @@ func soak(t *testing.T, bin, root string) {
 			did[what] += n
 		}
 	}
-	t.Logf("killed %v; acknowledged %v", killed, did)
+	t.Logf("killed %v; acknowledged %v; typed %d lines", killed, did, typed)
+	if typed == 0 {
+		t.Error("nothing could be typed")
+	}
 
 	// The daemons are back, and know what they knew.
 	eventually(t, func() string {
@@ -412,6 +418,45 @@ func (s *script) verify(t *testing.T) {
 	}
 }
 
+// typeOn types line after line into a window of work until stop, and tells how
+// many arrived. While its guid is away, a window takes no keys: a line is then
+// typed again.
+func (d *desktop) typeOn(t *testing.T, stop <-chan struct{}) (arrived int) {
+	ended := func() bool {
+		select {
+		case <-stop:
+			return true
+		default:
+			return false
+		}
+	}
+	for begun := time.Now(); !ended(); time.Sleep(200 * time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Errorf("line %d is typed in vain", arrived+1)
+			return arrived
+		}
+		windows, err := d.screen.Windows()
+		i := slices.IndexFunc(windows, func(w screen.Window) bool { return w.Qube == "work" && strings.Contains(w.Class, "XTerm") })
+		if err != nil || i < 0 {
+			continue
+		}
+		d.message(t, windows[i].ID, "_NET_ACTIVE_WINDOW", 2)
+		if focus, err := d.x.InputFocus(); err != nil || focus != windows[i].ID {
+			continue
+		}
+		line := strconv.Itoa(arrived + 1)
+		d.typeText(t, "\necho "+line+" > /tmp/typed\n")
+		for look := time.Now(); time.Since(look) < 3*time.Second && !ended(); time.Sleep(50 * time.Millisecond) {
+			out, _, err := d.tool("qvm-run", "--pass-io", "work", "cat /tmp/typed")
+			if err == nil && strings.TrimSpace(out) == line {
+				arrived, begun = arrived+1, time.Now()
+				break
+			}
+		}
+	}
+	return arrived
+}
+
 // verifyWindow types into a window that was there from the beginning.
 func (d *desktop) verifyWindow(t *testing.T) {
 	t.Helper()
@@ -528,6 +573,7 @@ func (d *desktop) remains(begun time.Time) ([]string, error) {
 		{filepath.Join(paths.Root(d.root).Links(), "*"), "", domains},
 		{filepath.Join(d.root, "run/qubes/qrexec.3????"), "", sockets},
 		{"/sys/fs/cgroup/*/cubicle*/*-*", "", nil},
+		{filepath.Join(paths.Root(d.root).Vchan(), "vchan.*"), "", map[string]bool{}}, // a call has one while it begins
 		{filepath.Join(d.root, "run/probe-*"), "", nil},
 	} {
 		names, err := filepath.Glob(place.pattern)
