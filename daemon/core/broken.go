@@ -59,7 +59,7 @@ func (c *Core) reload(q Qube) {
 		return
 	}
 	gone := err != nil
-	c.must(func(t *tx) {
+	swap := func(t *tx) {
 		old, ok := t.v.qubes[q.UUID()]
 		if !ok || !old.damaged {
 			return
@@ -95,7 +95,11 @@ func (c *Core) reload(q Qube) {
 		t.events = append(t.events, Event{Name: "domain-add", Args: []Arg{{"vm", string(rec.Name)}}, Qube: rec.UUID})
 		t.heal(rec.Name)
 		c.log.Info("a damaged qube was repaired", "qube", string(rec.Name))
-	})
+	}
+	if err := c.update(func(t *tx) error { swap(t); return nil }); err != nil {
+		c.stillDamaged(q, err.Error())
+		return
+	}
 	if rec.Pending != "" && q.isDown() {
 		if err := c.removeRemains(c.life, rec); err != nil {
 			c.log.Error("remove what is left of a qube", "qube", string(rec.Name), "error", err)
