@@ -171,6 +171,18 @@ func TestVMExecsArgumentIsUpstreams(t *testing.T) {
 	}
 }
 
+func TestAQuotedWordIsTheShellsWord(t *testing.T) {
+	words := []string{"", "plain-1.2/x", "a b", "it's", `$HOME "x" \`, "*", "new\nline", ";ls"}
+	line := "printf '%s\\0'"
+	for _, w := range words {
+		line += " " + quote(w)
+	}
+	out, err := exec.Command("sh", "-c", line).Output()
+	if got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00"); err != nil || !slices.Equal(got, words) {
+		t.Errorf("%q (%v), want %q", got, err, words)
+	}
+}
+
 func TestALineIsSplitAsTheShellDoes(t *testing.T) {
 	for line, want := range map[string][]string{
 		"qvm-ls ":              {"qvm-ls", ""},

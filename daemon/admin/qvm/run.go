@@ -185,6 +185,7 @@ func (r *run) command(ctx context.Context, e *env, q client.Qube, words []string
 		call.JustExec = !r.PassIO
 		return nil
 	case len(words) > 1 || r.NoShell:
+		words = slices.Clone(words)
 		exact, err := e.Call(ctx, q.Name, "admin.vm.feature.CheckWithTemplate", "vmexec", nil)
 		if err != nil && !client.Is(err, "QubesFeatureNotFoundError") {
 			return err
@@ -197,8 +198,8 @@ func (r *run) command(ctx context.Context, e *env, q client.Qube, words []string
 			call.Command = qrexec.Service(r.User, service+"+"+encode(words))
 			return nil
 		}
-		if r.NoShell {
-			return fmt.Errorf("%s does not say that it can run words as they are (feature vmexec)", q.Name)
+		for i, w := range words {
+			words[i] = quote(w)
 		}
 	}
 	service := "qubes.VMShell"
@@ -208,6 +209,14 @@ func (r *run) command(ctx context.Context, e *env, q client.Qube, words []string
 	call.Command = qrexec.Service(r.User, service)
 	call.PrefixData = []byte(strings.Join(words, " ") + "; exit\n")
 	return nil
+}
+
+// quote makes the shell take a word as it is.
+func quote(word string) string {
+	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'"'"'`) + "'"
 }
 
 // encode is a command's words as the argument of qubes.VMExec: joined by +, a

@@ -51,8 +51,8 @@ func tools() []row {
 		{name: "qvm-remove", summary: "Remove qubes with their data.", new: func() tool { return &remove{} }},
 		{name: "qvm-restart", summary: "Shut qubes down and start them again.", new: func() tool { return &restart{} }},
 		{name: "qvm-run", summary: "Run a command in qubes.", new: func() tool { return &run{} }, text: []string{
-			"A command of one word is given to a shell in the qube. Several words are run as they are where the qube's template says that it supports it " +
-				"(feature vmexec), else they are joined by spaces and given to the shell.",
+			"A command of one word is given to a shell in the qube. Several words are run as they are, without a shell where the qube's template says that it " +
+				"supports that (feature vmexec).",
 			"With --dispvm a new disposable is made for the command and removed after it. Options behind the command are the command's own. " +
 				"With --pass-io the exit status is the command's."}},
 		{name: "qvm-service", summary: "Show and change which services run in a qube.", new: func() tool { return &service{} }, text: []string{
