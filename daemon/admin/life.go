@@ -24,7 +24,6 @@ func lifeMethods() map[string]method {
 		"admin.vm.Suspend":          {onAny, absent, absent, suspend},
 		"admin.vm.Resume":           {onAny, absent, absent, resume},
 		"admin.vm.CurrentState":     {onAny, absent, absent, currentState},
-		"admin.vm.Console":          {onAny, absent, absent, console},
 		"admin.vm.notes.Get":        {onQube, absent, absent, getNotes},
 		"admin.vm.notes.Set":        {onQube, absent, contents, setNotes},
 	}
@@ -194,13 +193,6 @@ func currentState(ctx context.Context, c *call) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("mem=%d mem_static_max=%d cputime=%d power_state=%s", mem>>10, limit>>10, cpu.Nanoseconds(), c.dest.State()), nil
-}
-
-func console(ctx context.Context, c *call) (string, error) {
-	if c.dest.XID() < 0 {
-		return "", core.Failf(core.NotRunning, "%s is not running", c.dest.Name())
-	}
-	return notBuilt(needsConsole)(ctx, c)
 }
 
 func getNotes(_ context.Context, c *call) (string, error) { return c.core.Notes(c.dest.UUID()) }

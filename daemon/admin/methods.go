@@ -58,7 +58,7 @@ func table(s Surface) map[string]method {
 	m := map[string]method{}
 	for _, theme := range []map[string]method{
 		systemMethods(), lifeMethods(), featureMethods(), firewallMethods(),
-		volumeMethods(), poolMethods(), deviceMethods(), ownMethods(),
+		volumeMethods(), poolMethods(), deviceMethods(), missingMethods(), ownMethods(),
 	} {
 		maps.Copy(m, theme)
 	}
@@ -72,14 +72,6 @@ func ownMethods() map[string]method {
 	return map[string]method{
 		"cubicle.job.Events": {onAny, absent, absent, func(ctx context.Context, c *call) (string, error) { return "", c.jobEvents(ctx) }},
 		"cubicle.vm.List":    {onDom0, absent, needed, listTable},
-	}
-}
-
-// notBuilt is a method of upstream's that needs a part which this system has
-// not. It checks its arguments like every other, and says what is missing.
-func notBuilt(why string) func(context.Context, *call) (string, error) {
-	return func(_ context.Context, c *call) (string, error) {
-		return "", core.Failf(core.NotImplemented, "%s is not built: %s", c.req.Method, why)
 	}
 }
 

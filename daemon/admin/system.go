@@ -24,9 +24,6 @@ func systemMethods() map[string]method {
 		"admin.label.Remove":     {onDom0, needed, absent, removeLabel},
 		"admin.Events":           {onAny, absent, absent, events},
 		"admin.vm.Stats":         {onAny, absent, absent, stats},
-		"admin.backup.Execute":   {onDom0, needed, absent, notBuilt(needsBackups)},
-		"admin.backup.Info":      {onDom0, needed, absent, notBuilt(needsBackups)},
-		"admin.backup.Cancel":    {onDom0, needed, absent, notBuilt(needsBackups)},
 	}
 }
 
