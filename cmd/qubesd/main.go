@@ -132,10 +132,10 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {
 		return err
 	}
-	if err := serve(server, root.Join("run/qubesd.internal.sock"), 0o600, -1, admin.Internal, failed); err != nil {
+	if err := serve(server, root.QubesdInternal(), 0o600, -1, admin.Internal, failed); err != nil {
 		return err
 	}
-	if err := serve(server, root.Join("run/qubesd.misc.sock"), 0o660, f.Group, admin.Misc, failed); err != nil {
+	if err := serve(server, root.QubesdMisc(), 0o660, f.Group, admin.Misc, failed); err != nil {
 		return err
 	}
 	busCtx, endBus := context.WithCancel(context.Background())

@@ -203,7 +203,7 @@ func removeSockets(root paths.Root) {
 // sockets are the names under which our daemons can be reached, also those
 // that killed daemons left.
 func sockets(root paths.Root) []string {
-	names := []string{root.Qubesd(), root.Join("run/qubesd.internal.sock"), root.Join("run/qubesd.misc.sock"),
+	names := []string{root.Qubesd(), root.QubesdInternal(), root.QubesdMisc(),
 		root.Router(), root.Broker(), root.SystemBus()}
 	for _, place := range []struct{ dir, pattern string }{
 		{root.RunQubes(), "qrexec.*"},

@@ -77,6 +77,12 @@ func (r Root) RunQubes() string { return r.Join("run/qubes") }
 // Qubesd is the Admin API's socket.
 func (r Root) Qubesd() string { return r.Join("run/qubesd.sock") }
 
+// QubesdInternal is its socket for dom0's trusted helpers.
+func (r Root) QubesdInternal() string { return r.Join("run/qubesd.internal.sock") }
+
+// QubesdMisc is its socket for what qubes tell of themselves.
+func (r Root) QubesdMisc() string { return r.Join("run/qubesd.misc.sock") }
+
 // Router is the socket on which qubesd waits for qrexecd
 // (package daemon/qrexec/control).
 func (r Root) Router() string { return r.Join("run/qubes/router.sock") }

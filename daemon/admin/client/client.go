@@ -57,7 +57,7 @@ type Client struct {
 
 // New returns the client of the system with that root folder.
 func New(root paths.Root) *Client {
-	return &Client{Socket: root.Qubesd(), Internal: root.Join("run/qubesd.internal.sock")}
+	return &Client{Socket: root.Qubesd(), Internal: root.QubesdInternal()}
 }
 
 // Call calls a method as dom0 and returns the text of the reply. Dest is a
