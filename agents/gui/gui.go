@@ -82,31 +82,31 @@ func Run(ctx context.Context, transport vchan.Transport, opts Options) error {
 	}
 	defer x.Close()
 	a.x = x
-	if err := a.setUp(); err != nil {
+	if err := a.claim(); err != nil {
 		return err
 	}
-	a.status("started")
-
+	// dom0 starts its part while we do ours.
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go a.followLayout(ctx)
 	l := listener{transport: transport, peer: opts.Peer, log: a.log, found: make(chan *session)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		l.run(ctx)
 	}()
-	err = a.loop(ctx, l.found)
-	cancel()
-	<-done
-	if ctx.Err() != nil && err == nil {
-		return nil
+	defer func() {
+		cancel()
+		<-done
+	}()
+	if err := a.setUp(); err != nil {
+		return err
 	}
-	return err
+	a.status("started")
+	go a.followLayout(ctx)
+	return a.loop(ctx, l.found)
 }
 
-// setUp takes the X server over.
-func (a *Agent) setUp() error {
+// claim makes us the window manager and compositor of the X server.
+func (a *Agent) claim() error {
 	for _, init := range []func() error{
 		a.x.InitShm, a.x.InitComposite, a.x.InitDamage, a.x.InitXFixes, a.x.InitRandR, a.x.InitXTest,
 	} {
@@ -125,6 +125,11 @@ func (a *Agent) setUp() error {
 	if err := a.x.RedirectSubwindows(a.x.Root()); err != nil {
 		return fmt.Errorf("another compositor or GUI agent runs on this display: %w", err)
 	}
+	return nil
+}
+
+// setUp prepares what the first window needs.
+func (a *Agent) setUp() error {
 	if err := a.becomeWM(); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func executable(path string) bool {
 
 // sessionPoll is how often the file that tells of the session is looked for;
 // one stat costs microseconds.
-const sessionPoll = 20 * time.Millisecond
+const sessionPoll = 5 * time.Millisecond
 
 // waitForSession waits until X and the session bus answer. Like upstream's it
 // has no time limit of its own, but it ends when gone says that the caller is.
