@@ -62,9 +62,12 @@ func sortedJobs(v *core.View) []core.Job {
 }
 
 // tellJob tells of a job when it is the destination's, or the destination is
-// dom0.
+// dom0, and the policy does not keep it from the source.
 func (c *call) tellJob(j core.Job) error {
 	if !c.dest.IsAdmin() && j.Qube != c.dest.Name() {
+		return nil
+	}
+	if q, ok := c.core.View().Named(j.Qube); ok && !c.allows("admin.Events", "job_"+j.Kind, q) {
 		return nil
 	}
 	return c.tell(core.Event{Subject: j.Qube, Name: "job:" + j.Kind, Args: []core.Arg{
@@ -106,6 +109,9 @@ func listTable(_ context.Context, c *call) (string, error) {
 	list := append([]core.Qube{c.dest}, c.view.Qubes()...)
 	var b strings.Builder
 	for _, q := range list {
+		if !c.allows("admin.vm.List", "", q) {
+			continue
+		}
 		b.WriteString(string(q.Name()) + "\t" + string(q.Class()) + "\t" + string(q.State()) + "\t" + string(q.UUID()))
 		for _, col := range columns {
 			if text, ok := col(q); ok {

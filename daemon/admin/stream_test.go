@@ -120,6 +120,9 @@ func TestThePolicyFiltersListsAndEvents(t *testing.T) {
 	if got := string(exchange(t, path, []byte("admin.vm.List dom0 name dom0\x00"))); strings.Contains(got, "work") || !strings.Contains(got, "debian-12") {
 		t.Errorf("%q", got)
 	}
+	if got := string(exchange(t, path, []byte("cubicle.vm.List dom0 name dom0\x00tags"))); strings.Contains(got, "work") || !strings.Contains(got, "debian-12") {
+		t.Errorf("%q", got)
+	}
 	if got := string(exchange(t, path, []byte("admin.vm.Start dom0 name work\x00"))); got != "2\x00PermissionDenied\x00\x00dom0 may not call admin.vm.Start\x00" {
 		t.Errorf("%q", got)
 	}
