@@ -3,6 +3,7 @@ package dom0
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,6 +58,16 @@ type Property struct {
 	Help     string
 }
 
+// Feature is a note that programs of dom0 and of the qube read; one whose name
+// begins with ServicePrefix switches a service in the qube.
+type Feature struct {
+	Name  string
+	Value Text
+}
+
+// ServicePrefix begins the names of services among the features.
+const ServicePrefix = "service."
+
 // Inside is what is asked about one qube at a time. The methods block until
 // the daemon answers; their errors are *Error.
 type Inside interface {
@@ -77,6 +88,10 @@ type Inside interface {
 	Properties(ctx context.Context, id QubeID) ([]Property, error)
 	SetProperty(ctx context.Context, id QubeID, name, value string) error
 	ResetProperty(ctx context.Context, id QubeID, name string) error
+	// Features are the qube's own features, by name.
+	Features(ctx context.Context, id QubeID) ([]Feature, error)
+	SetFeature(ctx context.Context, id QubeID, name, value string) error
+	RemoveFeature(ctx context.Context, id QubeID, name string) error
 	// DraftProperties are the rows that a new qube of the class on the
 	// template would have; CheckProperty tells what is wrong with a value.
 	DraftProperties(ctx context.Context, class Class, template string) ([]Property, error)
@@ -200,6 +215,28 @@ func (b *Bus) SetProperty(ctx context.Context, id QubeID, name, value string) er
 // ResetProperty implements Inside.
 func (b *Bus) ResetProperty(ctx context.Context, id QubeID, name string) error {
 	return b.ask(ctx, "reset", b.called(id), func(c *client.Client) error { return c.ResetProperty(ctx, string(id), name) })
+}
+
+// Features implements Inside.
+func (b *Bus) Features(ctx context.Context, id QubeID) (list []Feature, err error) {
+	err = b.ask(ctx, "features", b.called(id), func(c *client.Client) error {
+		features, err := c.Features(ctx, string(id))
+		for _, name := range slices.Sorted(maps.Keys(features)) {
+			list = append(list, Feature{Name: string(CleanLine(name)), Value: CleanLine(features[name])})
+		}
+		return err
+	})
+	return list, err
+}
+
+// SetFeature implements Inside.
+func (b *Bus) SetFeature(ctx context.Context, id QubeID, name, value string) error {
+	return b.ask(ctx, "feature", b.called(id), func(c *client.Client) error { return c.SetFeature(ctx, string(id), name, value) })
+}
+
+// RemoveFeature implements Inside.
+func (b *Bus) RemoveFeature(ctx context.Context, id QubeID, name string) error {
+	return b.ask(ctx, "feature", b.called(id), func(c *client.Client) error { return c.RemoveFeature(ctx, string(id), name) })
 }
 
 // DraftProperties implements Inside.

@@ -22,6 +22,7 @@ const (
 	pageVolumes
 	pageMemory
 	pageIsolation
+	pageFeatures
 	pageAll
 )
 
@@ -136,6 +137,68 @@ func TestAQuestionOfTheSettingsLeadsBackToThem(t *testing.T) {
 	r.tap("Set")
 	r.asked("set vault vcpus 4")
 	r.mustSay("Settings of vault")
+}
+
+func TestFeaturesAreSetAndTakenAway(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageFeatures)
+	for _, name := range []string{"service.cups", "service.network-manager", "gui-default-allow-utf8-titles"} {
+		if err := r.fake.RemoveFeature(t.Context(), "id-vault", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.fake.Calls()
+	test.Tap(r.m.config.chips[pageFeatures])
+	page := r.m.config.pages[pageFeatures].(*features)
+	r.mustSay("The qube has no features of its own.")
+	r.canvas.Focus(page.name)
+	r.write("service.cups")
+	r.press(fyne.KeyReturn) // the value is next
+	r.press(fyne.KeyReturn)
+	r.asked("set-feature vault service.cups \"1\"")
+	if page.name.Text != "" || r.canvas.Focused() != fyne.Focusable(page.name) {
+		t.Error("the fields are not ready for the next one")
+	}
+	r.write("gui-color")
+	r.press(fyne.KeyReturn)
+	r.write("blue green")
+	r.press(fyne.KeyReturn)
+	r.asked("set-feature vault gui-color \"blue green\"")
+	if len(page.shown) != 2 || !r.reads("gui-color") {
+		t.Fatalf("%d features show: %q", len(page.shown), r.drawn())
+	}
+	for _, o := range r.objects() {
+		switch w := o.(type) {
+		case *control.Check:
+			test.Tap(w)
+			r.asked("set-feature vault service.cups \"\"")
+		case *control.Entry:
+			if w.Text == "blue green" {
+				w.SetText("blue")
+				w.OnSubmitted(w.Text)
+				r.asked("set-feature vault gui-color \"blue\"")
+			}
+		}
+	}
+	for range 2 {
+		for _, o := range r.objects() {
+			if b, ok := o.(*control.Button); ok && b.Icon != nil && b.Icon.Name() == control.Icon("trash").Name() {
+				test.Tap(b)
+				break
+			}
+		}
+	}
+	r.asked("remove-feature vault gui-color", "remove-feature vault service.cups")
+	r.mustSay("The qube has no features of its own.")
+	r.fake.Refuse("set-feature", &dom0.Error{Reason: "a feature's name has no spaces"})
+	r.canvas.Focus(page.name)
+	r.write("bad name")
+	r.press(fyne.KeyReturn, fyne.KeyReturn)
+	r.asked("set-feature vault bad name \"1\"")
+	r.mustSay("A feature's name has no spaces.")
+	if page.name.Text != "bad name" {
+		t.Error("what was refused is gone")
+	}
 }
 
 func TestSettingsFollowTheQube(t *testing.T) {

@@ -21,6 +21,7 @@ type Interior struct {
 	Volumes  []dom0.Volume
 	// Properties are values that differ from the defaults.
 	Properties map[string]string
+	Features   map[string]string
 }
 
 // SetInside replaces what is told of the qube of that name.
@@ -163,6 +164,37 @@ func (f *Fake) ResetProperty(_ context.Context, id dom0.QubeID, name string) err
 		return err
 	}
 	return f.quiet("reset", id, func(in *Interior, _ dom0.Qube) { delete(in.Properties, name) })
+}
+
+// Features implements dom0.Inside.
+func (f *Fake) Features(_ context.Context, id dom0.QubeID) (list []dom0.Feature, err error) {
+	err = f.quiet("features", id, func(in *Interior, _ dom0.Qube) {
+		for _, name := range slices.Sorted(maps.Keys(in.Features)) {
+			list = append(list, dom0.Feature{Name: name, Value: dom0.CleanLine(in.Features[name])})
+		}
+	})
+	return list, err
+}
+
+// SetFeature implements dom0.Inside.
+func (f *Fake) SetFeature(_ context.Context, id dom0.QubeID, name, value string) error {
+	if _, err := f.call("set-feature", id, name, strconv.Quote(value)); err != nil {
+		return err
+	}
+	return f.quiet("set-feature", id, func(in *Interior, _ dom0.Qube) {
+		if in.Features == nil {
+			in.Features = map[string]string{}
+		}
+		in.Features[name] = value
+	})
+}
+
+// RemoveFeature implements dom0.Inside.
+func (f *Fake) RemoveFeature(_ context.Context, id dom0.QubeID, name string) error {
+	if _, err := f.call("remove-feature", id, name); err != nil {
+		return err
+	}
+	return f.quiet("remove-feature", id, func(in *Interior, _ dom0.Qube) { delete(in.Features, name) })
 }
 
 // DraftProperties implements dom0.Inside.

@@ -90,3 +90,20 @@ func (c *Client) Resize(ctx context.Context, uuid, volume string, bytes uint64) 
 func (c *Client) Revert(ctx context.Context, uuid, volume, revision string) error {
 	return c.call(ctx, QubePath(uuid), QubeInterface+".Revert", nil, volume, revision)
 }
+
+// Features are the qube's own features.
+func (c *Client) Features(ctx context.Context, uuid string) (map[string]string, error) {
+	features := map[string]string{}
+	err := c.call(ctx, QubePath(uuid), QubeInterface+".Features", []any{&features})
+	return features, err
+}
+
+// SetFeature sets one.
+func (c *Client) SetFeature(ctx context.Context, uuid, name, value string) error {
+	return c.call(ctx, QubePath(uuid), QubeInterface+".SetFeature", nil, name, value)
+}
+
+// RemoveFeature takes one away.
+func (c *Client) RemoveFeature(ctx context.Context, uuid, name string) error {
+	return c.call(ctx, QubePath(uuid), QubeInterface+".RemoveFeature", nil, name)
+}
