@@ -90,7 +90,7 @@ func TestDependencies(t *testing.T) {
 		t.Fatal(err)
 	}
 	may := map[string]bool{"cubicle/cmd/qrexecd": true, "cubicle/daemon/paths": true, "cubicle/daemon/vchan": true, "cubicle/daemon/seccomp": true,
-		"cubicle/daemon/qrexec": true, "cubicle/daemon/qrexec/control": true, "cubicle/daemon/qrexec/wire": true, "cubicle/daemon/qrexec/jail": true}
+		"cubicle/daemon/qrexec": true, "cubicle/daemon/qrexec/control": true, "cubicle/daemon/qrexec/wire": true, "cubicle/daemon/qrexec/jail": true, "cubicle/daemon/qubesdb": true}
 	for dep := range strings.FieldsSeq(string(out)) {
 		switch {
 		case strings.HasPrefix(dep, "cubicle/") && !may[dep]:
