@@ -92,6 +92,10 @@ type Inside interface {
 	Features(ctx context.Context, id QubeID) ([]Feature, error)
 	SetFeature(ctx context.Context, id QubeID, name, value string) error
 	RemoveFeature(ctx context.Context, id QubeID, name string) error
+	// Firewall are the qube's rules in their order, a line each
+	// (spec/platform.md §5.1); SetFirewall replaces them all.
+	Firewall(ctx context.Context, id QubeID) (Text, error)
+	SetFirewall(ctx context.Context, id QubeID, rules string) error
 	// DraftProperties are the rows that a new qube of the class on the
 	// template would have; CheckProperty tells what is wrong with a value.
 	DraftProperties(ctx context.Context, class Class, template string) ([]Property, error)
@@ -237,6 +241,29 @@ func (b *Bus) SetFeature(ctx context.Context, id QubeID, name, value string) err
 // RemoveFeature implements Inside.
 func (b *Bus) RemoveFeature(ctx context.Context, id QubeID, name string) error {
 	return b.ask(ctx, "feature", b.called(id), func(c *client.Client) error { return c.RemoveFeature(ctx, string(id), name) })
+}
+
+// Firewall implements Inside.
+func (b *Bus) Firewall(ctx context.Context, id QubeID) (rules Text, err error) {
+	err = b.ask(ctx, "firewall", b.called(id), func(c *client.Client) error {
+		list, err := c.Firewall(ctx, string(id))
+		rules = CleanLines(strings.Join(list, "\n"))
+		return err
+	})
+	return rules, err
+}
+
+// SetFirewall implements Inside.
+func (b *Bus) SetFirewall(ctx context.Context, id QubeID, rules string) error {
+	return b.ask(ctx, "firewall", b.called(id), func(c *client.Client) error {
+		var list []string
+		for line := range strings.Lines(rules) {
+			if line = strings.TrimSpace(line); line != "" {
+				list = append(list, line)
+			}
+		}
+		return c.SetFirewall(ctx, string(id), list)
+	})
 }
 
 // DraftProperties implements Inside.

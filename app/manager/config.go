@@ -82,6 +82,7 @@ func (m *Manager) configure(q dom0.Qube) {
 		newForm(c.host, words.T("Basic"), "label", "template", "netvm", "autostart", "include_in_backups", "default_user"),
 		newApps(c.host),
 		newForm(c.host, words.T("Network"), "netvm", "provides_network", "visible_ip", "visible_gateway", "mac"),
+		newFirewall(c.host),
 		newVolumes(c.host),
 		newForm(c.host, words.T("Memory and CPU"), "memory", "maxmem", "vcpus"),
 		newForm(c.host, words.T("Isolation and start"), "engine", "virt_mode", "kernel", "kernelopts", "qrexec_timeout", "shutdown_timeout", "debug"),

@@ -19,6 +19,7 @@ const (
 	pageBasic = iota
 	pageApps
 	pageNetwork
+	pageFirewall
 	pageVolumes
 	pageMemory
 	pageIsolation
@@ -198,6 +199,34 @@ func TestFeaturesAreSetAndTakenAway(t *testing.T) {
 	r.mustSay("A feature's name has no spaces.")
 	if page.name.Text != "bad name" {
 		t.Error("what was refused is gone")
+	}
+}
+
+func TestFirewallRulesAreWrittenAsText(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageFirewall)
+	page := r.m.config.pages[pageFirewall].(*firewall)
+	if page.text.Text != "action=accept" || !page.apply.Disabled() {
+		t.Fatalf("the rules are %q", page.text.Text)
+	}
+	page.text.SetText("action=accept dsthost=example.org\naction=drop")
+	// What is not applied yet stays while other pages are looked at.
+	test.Tap(r.m.config.chips[pageBasic])
+	test.Tap(r.m.config.chips[pageFirewall])
+	r.fake.Refuse("set-firewall", &dom0.Error{Reason: "line 1: no such host"})
+	r.tap("Apply")
+	r.mustSay("Line 1: no such host.")
+	r.fake.Refuse("set-firewall", nil)
+	r.tap("Apply")
+	rules := "set-firewall vault \"action=accept dsthost=example.org\\naction=drop\""
+	r.asked(rules, rules)
+	if !page.apply.Disabled() || r.says("Line 1: no such host.") {
+		t.Error("the page does not see that the rules hold")
+	}
+	page.text.SetText("nonsense")
+	r.tap("Undo")
+	if page.text.Text != "action=accept dsthost=example.org\naction=drop" {
+		t.Errorf("undone is %q", page.text.Text)
 	}
 }
 

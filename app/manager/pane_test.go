@@ -38,6 +38,7 @@ func interior() dom0test.Interior {
 			{Name: "volatile", Size: 10 << 30},
 		},
 		Properties: map[string]string{"memory": "512", "autostart": "True"},
+		Firewall:   "action=accept",
 		Features:   map[string]string{"service.cups": "1", "service.network-manager": "", "gui-default-allow-utf8-titles": "1"},
 	}
 }
@@ -548,7 +549,7 @@ func TestPictures(t *testing.T) {
 		},
 		"empty": func(r *rig) { r.fake.Edit(func(s *dom0.Snapshot) { s.Qubes, s.Jobs = nil, nil }) },
 	}
-	for i, name := range []string{"basic", "apps", "network", "volumes", "memory", "isolation", "features", "all"} {
+	for i, name := range []string{"basic", "apps", "network", "firewall", "volumes", "memory", "isolation", "features", "all"} {
 		views["config-"+name] = func(r *rig) { r.configure("vault", i) }
 	}
 	for i, name := range []string{"apps", "volumes", "console", "log", "notes", "settings"} {

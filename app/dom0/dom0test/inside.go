@@ -22,6 +22,7 @@ type Interior struct {
 	// Properties are values that differ from the defaults.
 	Properties map[string]string
 	Features   map[string]string
+	Firewall   string // a rule a line
 }
 
 // SetInside replaces what is told of the qube of that name.
@@ -195,6 +196,20 @@ func (f *Fake) RemoveFeature(_ context.Context, id dom0.QubeID, name string) err
 		return err
 	}
 	return f.quiet("remove-feature", id, func(in *Interior, _ dom0.Qube) { delete(in.Features, name) })
+}
+
+// Firewall implements dom0.Inside.
+func (f *Fake) Firewall(_ context.Context, id dom0.QubeID) (rules dom0.Text, err error) {
+	err = f.quiet("firewall", id, func(in *Interior, _ dom0.Qube) { rules = dom0.CleanLines(in.Firewall) })
+	return rules, err
+}
+
+// SetFirewall implements dom0.Inside.
+func (f *Fake) SetFirewall(_ context.Context, id dom0.QubeID, rules string) error {
+	if _, err := f.call("set-firewall", id, strconv.Quote(rules)); err != nil {
+		return err
+	}
+	return f.quiet("set-firewall", id, func(in *Interior, _ dom0.Qube) { in.Firewall = rules })
 }
 
 // DraftProperties implements dom0.Inside.

@@ -107,3 +107,16 @@ func (c *Client) SetFeature(ctx context.Context, uuid, name, value string) error
 func (c *Client) RemoveFeature(ctx context.Context, uuid, name string) error {
 	return c.call(ctx, QubePath(uuid), QubeInterface+".RemoveFeature", nil, name)
 }
+
+// Firewall are the qube's rules, in order, as upstream writes them
+// (spec/platform.md §5.1).
+func (c *Client) Firewall(ctx context.Context, uuid string) ([]string, error) {
+	var rules []string
+	err := c.call(ctx, QubePath(uuid), QubeInterface+".Firewall", []any{&rules})
+	return rules, err
+}
+
+// SetFirewall replaces all rules.
+func (c *Client) SetFirewall(ctx context.Context, uuid string, rules []string) error {
+	return c.call(ctx, QubePath(uuid), QubeInterface+".SetFirewall", nil, rules)
+}
