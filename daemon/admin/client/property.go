@@ -13,9 +13,6 @@ type Property struct {
 	Value   string
 }
 
-// Unset reports whether the property has neither a value nor a default.
-func (p Property) Unset() bool { return p.Default && p.Value == "" && p.Type != "vm" }
-
 // Properties are all properties of a qube by name; dest empty: those of the
 // system.
 func (c *Client) Properties(ctx context.Context, dest string) (map[string]Property, error) {

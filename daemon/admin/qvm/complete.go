@@ -91,6 +91,7 @@ func (c *complete) run(ctx context.Context, e *env) error {
 		switch {
 		case p == files[0]:
 			b.WriteString(p.text + "\n")
+		case !safe(p.text): // it would stand in somebody's command line
 		case strings.HasPrefix(p.text, now):
 			b.WriteString(p.text[cut:] + "\t" + oneLine(p.about) + "\n")
 		}

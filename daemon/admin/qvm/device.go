@@ -275,12 +275,12 @@ func (i *deviceInfo) run(ctx context.Context, e *env, class nouns.Class) error {
 	if err != nil {
 		return err
 	}
-	rows := [][2]string{{"device", portName(d.Device)}, {"device ID", d.ID}, {"description", describe(d)}}
+	rows := [][2]string{{"device", oneLine(portName(d.Device))}, {"device ID", oneLine(d.ID)}, {"description", oneLine(describe(d))}}
 	for _, key := range sortedNames(d.Info) {
 		switch key {
 		case "device_id", "port_id", "devclass", "backend_domain":
 		default:
-			rows = append(rows, [2]string{strings.ReplaceAll(strings.TrimPrefix(key, "_"), "_", " "), oneLine(d.Info[key])})
+			rows = append(rows, [2]string{oneLine(strings.ReplaceAll(strings.TrimPrefix(key, "_"), "_", " ")), oneLine(d.Info[key])})
 		}
 	}
 	return pairs(rows).writeWhole(e.Out)

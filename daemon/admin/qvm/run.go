@@ -213,10 +213,15 @@ func (r *run) command(ctx context.Context, e *env, q client.Qube, words []string
 
 // quote makes the shell take a word as it is.
 func quote(word string) string {
-	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-") == "" {
+	if word != "" && safe(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'"'"'`) + "'"
+}
+
+// safe reports whether a shell leaves every byte of a word alone.
+func safe(word string) bool {
+	return strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-") == ""
 }
 
 // encode is a command's words as the argument of qubes.VMExec: joined by +, a
