@@ -99,7 +99,9 @@ func (p *planner) step(text, dest, method, arg, payload string) *Step {
 func (p *planner) labels() {
 	for _, l := range p.want.Labels {
 		i := slices.IndexFunc(p.have.Labels, func(h Label) bool { return h.Name == l.Name })
-		switch {
+		switch err := qube.CheckLabelName(l.Name); {
+		case i < 0 && err != nil:
+			p.note("", "label "+short(l.Name), "is not made: %v", err)
 		case i < 0:
 			p.step(fmt.Sprintf("create label %s (0x%06x)", l.Name, l.Color), "dom0", "admin.label.Create", l.Name, fmt.Sprintf("0x%06x", l.Color))
 		case p.have.Labels[i].Color != l.Color:
@@ -196,9 +198,9 @@ func (p *planner) create(q *Domain) {
 		return
 	}
 	label := q.Properties["label"]
-	if label == "" {
+	if label == "" || qube.CheckLabelName(label) != nil {
 		label = "red"
-		p.note(q.Name, "label", "is missing: the qube gets red")
+		p.note(q.Name, "label", "is missing or none: the qube gets red")
 	}
 	based := ""
 	switch class {

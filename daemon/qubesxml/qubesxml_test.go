@@ -209,6 +209,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(archive.Files[1].Data)
 	}
 	f.Add([]byte(`<qubes><domains><domain id="domain-1" class="AppVM"><properties><property name="name"> a&#13;</property></properties></domain></domains></qubes>`))
+	f.Add([]byte(`<qubes><labels><label id="1" color="0">l k</label></labels><domains><domain id="domain-1" class="AppVM"><properties><property name="name">a</property><property name="label" ref="1"/></properties></domain></domains></qubes>`))
 	have := &Document{Properties: map[string]string{}}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		d, _, err := Read(bytes.NewReader(raw))
