@@ -238,23 +238,23 @@ func TestNetworkStartsFirstAndStopsLast(t *testing.T) {
 	work := create(t, s, core.NewQube{Name: "work", Class: "AppVM", Properties: properties{"netvm": "wall"}})
 	sub := s.Subscribe()
 	defer sub.Close()
-	order := func(event string) string {
+	order := func(events ...string) string {
 		list, _, err := sub.Next(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
 		var names []string
 		for _, e := range list {
-			if e.Name == event {
-				names = append(names, string(e.Subject))
+			if slices.Contains(events, e.Name) {
+				names = append(names, strings.TrimPrefix(e.Name, "domain-")+" "+string(e.Subject))
 			}
 		}
-		return strings.Join(names, " ")
+		return strings.Join(names, ", ")
 	}
 	if err := s.Done(s.Core.Start(work.UUID())); err != nil {
 		t.Fatal(err)
 	}
-	if got := order("domain-start"); got != "net wall work" {
+	if got := order("domain-start", "net-domain-connect"); got != "start net, start wall, net-domain-connect net, start work, net-domain-connect wall" {
 		t.Errorf("started: %s", got)
 	}
 	if _, err := s.Shutdown(context.Background(), wall.UUID(), false); core.KindOf(err) != core.InUse {
@@ -276,7 +276,7 @@ func TestNetworkStartsFirstAndStopsLast(t *testing.T) {
 	if err := s.StopAll(context.Background(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if got := order("domain-shutdown"); got != "work wall net" {
+	if got := order("domain-shutdown"); got != "shutdown work, shutdown wall, shutdown net" {
 		t.Errorf("stopped: %s", got)
 	}
 	// One that cannot start keeps the others from it.

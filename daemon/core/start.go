@@ -374,9 +374,20 @@ func (c *Core) startMachine(ctx context.Context, q Qube, p *progress) error {
 // withGUID tells in the events of a start that the qube's windows are wanted.
 var withGUID = Arg{"start_guid", "True"}
 
-// started tells that a qube's agent has said hello.
+// started tells that a qube's agent has said hello, and the qube's network that
+// it has come.
 func (c *Core) started(id qube.UUID) {
-	c.swing(id, qube.Transient, qube.Running, "domain-start", withGUID)
+	c.must(func(t *tx) {
+		if old, ok := t.v.qubes[id]; !ok || old.state != qube.Transient {
+			return
+		}
+		e := t.edit(id)
+		e.state = qube.Running
+		t.emit(e, "domain-start", withGUID)
+		if net, ok := (Qube{t.v, e}).Referent("netvm"); ok {
+			t.emit(net.e, "net-domain-connect", Arg{"vm", string(e.rec.Name)})
+		}
+	})
 }
 
 // newRun tells of the properties that belong to a run.
