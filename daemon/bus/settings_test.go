@@ -14,6 +14,20 @@ import (
 	"cubicle/daemon/core/coretest"
 )
 
+// listening serves a system, and hears its signals of a kind.
+func listening(t *testing.T, kind dbus.MatchOption) (*coretest.System, *dbus.Conn, <-chan *dbus.Signal) {
+	t.Helper()
+	s, address := coretest.NewSystem(t), daemon(t)
+	serve(t, s.Core, address, os.Getuid())
+	conn := raw(t, address)
+	signals := make(chan *dbus.Signal, 100)
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(kind); err != nil {
+		t.Fatal(err)
+	}
+	return s, conn, signals
+}
+
 // awaitEvent waits for an event about the object at a path.
 func awaitEvent(t *testing.T, signals <-chan *dbus.Signal, path dbus.ObjectPath, name string) map[string]string {
 	t.Helper()
@@ -34,14 +48,7 @@ func awaitEvent(t *testing.T, signals <-chan *dbus.Signal, path dbus.ObjectPath,
 
 // What is set is read back, and everybody hears of it.
 func TestSettingsOfAQube(t *testing.T) {
-	s, address := coretest.NewSystem(t), daemon(t)
-	serve(t, s.Core, address, os.Getuid())
-	conn := raw(t, address)
-	signals := make(chan *dbus.Signal, 100)
-	conn.Signal(signals)
-	if err := conn.AddMatchSignal(dbus.WithMatchMember("Event")); err != nil {
-		t.Fatal(err)
-	}
+	s, conn, signals := listening(t, dbus.WithMatchMember("Event"))
 	template, _ := s.View().Named("debian-12")
 	path := client.QubePath(string(template.UUID()))
 	call := func(method string, args ...any) *dbus.Call {
@@ -132,14 +139,7 @@ func TestFirewallAndDevicesOfAQube(t *testing.T) {
 
 // Labels and pools are objects that come and go.
 func TestLabelsAndPoolsComeAndGo(t *testing.T) {
-	s, address := coretest.NewSystem(t), daemon(t)
-	serve(t, s.Core, address, os.Getuid())
-	conn := raw(t, address)
-	signals := make(chan *dbus.Signal, 100)
-	conn.Signal(signals)
-	if err := conn.AddMatchSignal(dbus.WithMatchInterface("org.freedesktop.DBus.ObjectManager")); err != nil {
-		t.Fatal(err)
-	}
+	s, conn, signals := listening(t, dbus.WithMatchInterface("org.freedesktop.DBus.ObjectManager"))
 	call := func(method string, args ...any) *dbus.Call {
 		return conn.Object(client.BusName, client.RootPath).Call(client.ManagerInterface+"."+method, 0, args...)
 	}
@@ -187,14 +187,7 @@ func TestLabelsAndPoolsComeAndGo(t *testing.T) {
 }
 
 func TestSettingsOfTheSystem(t *testing.T) {
-	s, address := coretest.NewSystem(t), daemon(t)
-	serve(t, s.Core, address, os.Getuid())
-	conn := raw(t, address)
-	signals := make(chan *dbus.Signal, 100)
-	conn.Signal(signals)
-	if err := conn.AddMatchSignal(dbus.WithMatchMember("Event")); err != nil {
-		t.Fatal(err)
-	}
+	_, conn, signals := listening(t, dbus.WithMatchMember("Event"))
 	call := func(method string, args ...any) *dbus.Call {
 		return conn.Object(client.BusName, client.RootPath).Call(client.ManagerInterface+"."+method, 0, args...)
 	}
