@@ -29,7 +29,7 @@ type volumes struct {
 func newVolumes(p *host) *volumes {
 	v := &volumes{pane: p, list: container.NewVBox(), hint: widget.NewLabel("")}
 	v.hint.Wrapping = fyne.TextWrapWord
-	v.box = control.Border(nil, v.hint, nil, nil, container.NewVScroll(v.list))
+	v.box = control.Border(nil, v.hint, nil, nil, container.NewVScroll(container.New(layout.NewCustomPaddedLayout(0, 0, 0, 12), v.list)))
 	return v
 }
 
@@ -61,7 +61,7 @@ func (v *volumes) draw(q dom0.Qube, list []dom0.Volume) {
 	}
 	setLabel(v.hint, hint)
 	control.Show(v.hint, hint != "")
-	v.list.Refresh()
+	v.box.Refresh() // the scroller gives the list its room
 }
 
 // card is one volume.
