@@ -139,6 +139,16 @@ func TestWindowOnAScreen(t *testing.T) {
 	d.keys("Escape")
 	d.until("all qubes", func() bool { return d.pixels(0x73d216) > 100 })
 
+	// A second start ends at once, and the first window does what it was for.
+	second := exec.Command(program, "--bus", address, "--settings", "vault")
+	second.Env = manager.Env
+	if out, err := second.CombinedOutput(); err != nil {
+		t.Fatalf("the second start: %v\n%s", err, out)
+	}
+	d.until("the settings above the list", func() bool { return d.pixels(0x73d216) == 0 })
+	d.keys("Escape")
+	d.until("the list again", func() bool { return d.pixels(0x73d216) > 100 })
+
 	d.keys("ctrl+n")
 	d.run("xdotool", "type", "--delay", "60", "web")
 	d.keys("Return")
