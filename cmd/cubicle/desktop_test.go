@@ -644,10 +644,10 @@ func (d *desktop) frameIs(t *testing.T, r image.Rectangle, color uint32) string 
 }
 
 // sample is a terminal that shows fixed text, for dom0 and qube alike. It
-// waits before it prints: on a loaded machine xterm may lose text that comes
-// while its window is being shown for the first time.
+// prints at once: a window whose size wavers while it is being shown would cut
+// the text off.
 var sample = []string{"xterm", "-class", "Sample", "-T", "sample", "-fn", "fixed", "-fg", "black", "-bg", "white", "-geometry", "40x6", "+sb",
-	"-e", "sh", "-c", `sleep 1; printf 'The quick brown fox\njumps over 0123456789\n\033[31mthe lazy dog\033[?25l'; sleep 600`}
+	"-e", "sh", "-c", `printf 'The quick brown fox\njumps over 0123456789\n\033[31mthe lazy dog\033[?25l'; sleep 600`}
 
 // runSample starts the sample in the qube and returns its window.
 func (d *desktop) runSample(t *testing.T) screen.Window {
