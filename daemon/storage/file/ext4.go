@@ -13,7 +13,7 @@ import (
 
 // Features of a new file system.
 const (
-	journal   = "has_journal"
+	journal = "has_journal"
 	// What lives as long as a run needs no journal and does not grow. Room to
 	// grow would be 4 MiB to write at every start.
 	noJournal = "^has_journal,^resize_inode"
