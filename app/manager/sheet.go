@@ -19,8 +19,7 @@ type sheet struct {
 	over  fyne.Canvas
 	wide  float32
 	gone  func()
-	under *sheet // stays below this one, may be nil
-	stays bool   // a question about it opens above it rather than in its place
+	stays bool // a question about it opens above it rather than in its place
 }
 
 // openSheet shows content, as wide as width if the window allows.

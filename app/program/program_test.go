@@ -83,7 +83,7 @@ func TestASessionHasItOnce(t *testing.T) {
 		{"remove", []dbus.Variant{dbus.MakeVariant("work")}, none},
 		{"settings", []dbus.Variant{}, none},
 		{"settings", []dbus.Variant{dbus.MakeVariant(7)}, none},
-		{"settings", []dbus.Variant{dbus.MakeVariant(string(make([]byte, 300, 300)))}, none},
+		{"settings", []dbus.Variant{dbus.MakeVariant(string(make([]byte, 300)))}, none},
 	} {
 		if err := object.Call("org.freedesktop.Application.ActivateAction", 0, bad...).Err; err == nil {
 			t.Errorf("%v was taken", bad[:2])

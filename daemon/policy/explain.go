@@ -119,7 +119,7 @@ func ExplainAll(p *Policy, problem error, s *System, questions io.Reader, answer
 			continue
 		}
 		var q Question
-		e := Explanation{}
+		var e Explanation
 		switch err := json.Unmarshal([]byte(line), &q); {
 		case err != nil:
 			e = Explanation{Result: Failed, Reason: err.Error()}
