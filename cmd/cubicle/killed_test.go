@@ -37,7 +37,8 @@ func killed(t *testing.T, bin, root string) {
 				pids = append(pids, found...)
 			}
 			for _, pid := range pids {
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				// The death of the ones before may have ended it already.
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
 					t.Fatal(err)
 				}
 			}
