@@ -16,6 +16,7 @@ import (
 	"cubicle/daemon/engine"
 	"cubicle/daemon/engine/sandbox"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/qrexec/client"
 	"cubicle/daemon/storage"
 	"cubicle/guid/screen"
 )
@@ -55,6 +56,10 @@ func (b *bench) start(ctx context.Context, s *system, r *engineResult) error {
 			return err
 		}
 		hello := time.Since(began)
+		// What follows is measured of a qube whose session stands.
+		if err := call(ctx, client.Call{Root: s.root, Target: q.Name, Command: client.Service("", "qubes.WaitForSession")}); err != nil {
+			return err
+		}
 		pause, unpause, err := s.pause(ctx, q.UUID)
 		if err != nil {
 			// A busy machine may not freeze in time, which costs one sample.

@@ -135,34 +135,59 @@ func (e *Engine) setState(m *machine, s engine.MachineState) {
 }
 
 // Pause freezes a machine. The control group does it for both runtimes: also
-// gVisor's kernel itself then takes no processor time.
-func (e *Engine) Pause(_ context.Context, uuid string) error {
-	return fail("pause", uuid, e.setFrozen(uuid, true, engine.Suspended))
+// gVisor's kernel itself then takes no processor time. That kernel halts its
+// programs first: frozen while it makes a process, it crashes.
+func (e *Engine) Pause(ctx context.Context, uuid string) error {
+	return fail("pause", uuid, e.setFrozen(ctx, uuid, true))
 }
 
 // Resume thaws it.
-func (e *Engine) Resume(_ context.Context, uuid string) error {
-	return fail("resume", uuid, e.setFrozen(uuid, false, engine.Up))
+func (e *Engine) Resume(ctx context.Context, uuid string) error {
+	return fail("resume", uuid, e.setFrozen(ctx, uuid, false))
 }
 
-func (e *Engine) setFrozen(uuid string, frozen bool, state engine.MachineState) error {
-	m, _, err := e.running(uuid)
+func (e *Engine) setFrozen(ctx context.Context, uuid string, frozen bool) error {
+	m, state, err := e.running(uuid)
 	if err != nil {
 		return err
 	}
+	if frozen == (state == engine.Suspended) {
+		return nil
+	}
+	if frozen {
+		if err := e.halt(ctx, m, "pause"); err != nil {
+			return err
+		}
+	}
 	err = m.group.freeze(frozen)
 	if errors.Is(err, errNoFreezer) {
-		return fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
+		err = fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
 	}
 	if err != nil {
 		if frozen {
 			// Half frozen is neither.
-			err = errors.Join(err, m.group.freeze(false))
+			err = errors.Join(err, m.group.freeze(false), e.halt(context.WithoutCancel(ctx), m, "resume"))
 		}
 		return err
 	}
-	e.setState(m, state)
+	if frozen {
+		e.setState(m, engine.Suspended)
+		return nil
+	}
+	if err := e.halt(context.WithoutCancel(ctx), m, "resume"); err != nil {
+		return err
+	}
+	e.setState(m, engine.Up)
 	return nil
+}
+
+// halt tells gVisor's kernel to pause or resume its programs. Other programs
+// have dom0's kernel, which needs no telling.
+func (e *Engine) halt(ctx context.Context, m *machine, command string) error {
+	if e.options.Runtime != Runsc {
+		return nil
+	}
+	return e.tell(ctx, m, command, m.uuid)
 }
 
 // Shutdown sends SIGTERM to the qube's init.
@@ -245,7 +270,7 @@ func (e *Engine) Stats(_ context.Context, uuid string) (engine.Stats, error) {
 
 // Running finds the machines in this root of this engine: those that run, and
 // those that ended while nobody looked.
-func (e *Engine) Running(context.Context) ([]engine.Found, error) {
+func (e *Engine) Running(ctx context.Context) ([]engine.Found, error) {
 	entries, err := os.ReadDir(e.options.Root.Machines())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -258,17 +283,33 @@ func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 		if !uuids.MatchString(entry.Name()) {
 			continue
 		}
+		e.mu.Lock()
+		_, followed := e.machines[entry.Name()]
+		e.mu.Unlock()
 		f, ok, err := e.find(entry.Name())
 		if err != nil {
 			return nil, fmt.Errorf("look for machine %s: %w", entry.Name(), err)
 		}
 		if ok {
+			if !followed && f.State == engine.Up {
+				e.wake(ctx, entry.Name())
+			}
 			found = append(found, f)
 		} else if reason, ended := e.endedUnseen(entry.Name()); ended {
 			found = append(found, engine.Found{UUID: entry.Name(), State: engine.Absent, Reason: reason})
 		}
 	}
 	return found, nil
+}
+
+// wake resumes a machine whose pause was cut short by the death of who
+// followed it before.
+func (e *Engine) wake(ctx context.Context, uuid string) {
+	if m, _, err := e.running(uuid); err == nil {
+		if err := e.halt(ctx, m, "resume"); err != nil {
+			e.log.Debug("a machine needs no waking", "uuid", uuid, "reason", err)
+		}
+	}
 }
 
 // endedUnseen tells whether a machine of ours that nobody follows is there
