@@ -2,10 +2,12 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -134,9 +136,9 @@ func (e *Engine) setState(m *machine, s engine.MachineState) {
 	}
 }
 
-// Pause freezes a machine. The control group does it for both runtimes: also
-// gVisor's kernel itself then takes no processor time. That kernel halts its
-// programs first: frozen while it makes a process, it crashes.
+// Pause freezes a machine: its control group under crun, and under runsc the
+// programs of gVisor's kernel. Frozen by the control group, that kernel crashes
+// where it is just making a process.
 func (e *Engine) Pause(ctx context.Context, uuid string) error {
 	return fail("pause", uuid, e.setFrozen(ctx, uuid, true))
 }
@@ -151,43 +153,45 @@ func (e *Engine) setFrozen(ctx context.Context, uuid string, frozen bool) error 
 	if err != nil {
 		return err
 	}
-	if frozen == (state == engine.Suspended) {
+	after, command := engine.Up, "resume"
+	if frozen {
+		after, command = engine.Suspended, "pause"
+	}
+	if state == after {
 		return nil
 	}
-	if frozen {
-		if err := e.halt(ctx, m, "pause"); err != nil {
-			return err
-		}
+	if e.options.Runtime == Runsc {
+		err = e.tell(ctx, m, command, m.uuid)
+	} else {
+		err = m.group.freeze(frozen)
 	}
-	err = m.group.freeze(frozen)
 	if errors.Is(err, errNoFreezer) {
-		err = fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
+		return fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
 	}
 	if err != nil {
-		if frozen {
+		if frozen && e.options.Runtime == Crun {
 			// Half frozen is neither.
-			err = errors.Join(err, m.group.freeze(false), e.halt(context.WithoutCancel(ctx), m, "resume"))
+			err = errors.Join(err, m.group.freeze(false))
 		}
 		return err
 	}
-	if frozen {
-		e.setState(m, engine.Suspended)
-		return nil
-	}
-	if err := e.halt(context.WithoutCancel(ctx), m, "resume"); err != nil {
-		return err
-	}
-	e.setState(m, engine.Up)
+	e.setState(m, after)
 	return nil
 }
 
-// halt tells gVisor's kernel to pause or resume its programs. Other programs
-// have dom0's kernel, which needs no telling.
-func (e *Engine) halt(ctx context.Context, m *machine, command string) error {
-	if e.options.Runtime != Runsc {
-		return nil
+// isFrozen tells whether a machine that was just found is paused.
+func (e *Engine) isFrozen(ctx context.Context, m *machine) (bool, error) {
+	if e.options.Runtime == Crun {
+		return m.group.frozen()
 	}
-	return e.tell(ctx, m, command, m.uuid)
+	line := append(e.runtime(m, "state"), m.uuid)
+	out, err := exec.CommandContext(ctx, line[0], line[1:]...).Output()
+	if err != nil {
+		return false, fmt.Errorf("runsc state: %w", err)
+	}
+	var said struct{ Status string }
+	err = json.Unmarshal(out, &said)
+	return said.Status == "paused", err
 }
 
 // Shutdown sends SIGTERM to the qube's init.
@@ -283,33 +287,17 @@ func (e *Engine) Running(ctx context.Context) ([]engine.Found, error) {
 		if !uuids.MatchString(entry.Name()) {
 			continue
 		}
-		e.mu.Lock()
-		_, followed := e.machines[entry.Name()]
-		e.mu.Unlock()
-		f, ok, err := e.find(entry.Name())
+		f, ok, err := e.find(ctx, entry.Name())
 		if err != nil {
 			return nil, fmt.Errorf("look for machine %s: %w", entry.Name(), err)
 		}
 		if ok {
-			if !followed && f.State == engine.Up {
-				e.wake(ctx, entry.Name())
-			}
 			found = append(found, f)
 		} else if reason, ended := e.endedUnseen(entry.Name()); ended {
 			found = append(found, engine.Found{UUID: entry.Name(), State: engine.Absent, Reason: reason})
 		}
 	}
 	return found, nil
-}
-
-// wake resumes a machine whose pause was cut short by the death of who
-// followed it before.
-func (e *Engine) wake(ctx context.Context, uuid string) {
-	if m, _, err := e.running(uuid); err == nil {
-		if err := e.halt(ctx, m, "resume"); err != nil {
-			e.log.Debug("a machine needs no waking", "uuid", uuid, "reason", err)
-		}
-	}
 }
 
 // endedUnseen tells whether a machine of ours that nobody follows is there
@@ -330,7 +318,7 @@ func (e *Engine) endedUnseen(uuid string) (engine.Reason, bool) {
 }
 
 // find takes up a machine that an earlier process started.
-func (e *Engine) find(uuid string) (engine.Found, bool, error) {
+func (e *Engine) find(ctx context.Context, uuid string) (engine.Found, bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -365,7 +353,7 @@ func (e *Engine) find(uuid string) (engine.Found, bool, error) {
 		e.log.Warn("a running machine cannot be watched for lack of memory", "uuid", uuid, "error", err)
 		m.watch = &oomWatch{group: m.group}
 	}
-	if frozen, err := m.group.frozen(); err == nil && frozen {
+	if frozen, err := e.isFrozen(ctx, m); err == nil && frozen {
 		m.state = engine.Suspended
 	}
 	e.machines[uuid] = m
