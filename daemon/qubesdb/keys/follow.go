@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -171,17 +173,19 @@ func (f *follower) sayOne(y *Survey, q core.Qube, d vchan.Domain) {
 	f.Router.Say(d, keys)
 }
 
-// Zone returns the name of the machine's time zone, such as Europe/Berlin, or
-// an empty string.
+// Zone returns the name of the machine's time zone, such as Europe/Berlin; an
+// empty string for one without a name, and UTC, as for all programs, where
+// none is set.
 func Zone(etc string) string {
-	if to, err := filepath.EvalSymlinks(filepath.Join(etc, "localtime")); err == nil {
-		if _, zone, ok := strings.Cut(to, "/zoneinfo/"); ok {
-			return zone
-		}
+	to, err := filepath.EvalSymlinks(filepath.Join(etc, "localtime"))
+	if _, zone, ok := strings.Cut(to, "/zoneinfo/"); ok && err == nil {
+		return zone
 	}
-	b, err := os.ReadFile(filepath.Join(etc, "timezone"))
-	if err != nil {
-		return ""
+	if b, err := os.ReadFile(filepath.Join(etc, "timezone")); err == nil {
+		return strings.TrimSpace(string(b))
 	}
-	return strings.TrimSpace(string(b))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "Etc/UTC"
+	}
+	return ""
 }

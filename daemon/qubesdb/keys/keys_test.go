@@ -274,9 +274,14 @@ func TestDatabasesFollowTheQubes(t *testing.T) {
 
 func TestZone(t *testing.T) {
 	etc := t.TempDir()
-	if z := Zone(etc); z != "" {
+	if z := Zone(etc); z != "Etc/UTC" {
 		t.Errorf("zone %q of nothing", z)
 	}
+	must(t, os.WriteFile(filepath.Join(etc, "localtime"), nil, 0o644))
+	if z := Zone(etc); z != "" {
+		t.Errorf("zone %q of a file without a name", z)
+	}
+	must(t, os.Remove(filepath.Join(etc, "localtime")))
 	must(t, os.WriteFile(filepath.Join(etc, "timezone"), []byte("Europe/Paris\n"), 0o644))
 	if z := Zone(etc); z != "Europe/Paris" {
 		t.Errorf("zone %q", z)
