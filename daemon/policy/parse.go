@@ -39,8 +39,10 @@ func (e Errors) Error() string {
 	return b.String()
 }
 
+// MaxFile bounds one file of a policy in bytes.
+const MaxFile = 1 << 20
+
 const (
-	maxFile   = 1 << 20 // bytes of one file
 	maxRules  = 100_000
 	maxErrors = 100
 	maxFiles  = 10_000 // read for one policy, each inclusion counted
@@ -93,7 +95,7 @@ func (r *reader) file(s source, from string, line int) error {
 	r.open = append(r.open, s.name)
 	defer func() { r.open = r.open[:len(r.open)-1] }()
 	scanner := bufio.NewScanner(bytes.NewReader(text))
-	scanner.Buffer(nil, maxFile+1)
+	scanner.Buffer(nil, MaxFile+1)
 	for n := 1; scanner.Scan(); n++ {
 		if err := r.line(s, n, strings.TrimSpace(scanner.Text())); err != nil {
 			return err

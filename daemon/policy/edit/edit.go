@@ -52,9 +52,6 @@ const (
 
 const tokenPrefix = "sha256:"
 
-// maxFile bounds a file in bytes: more cannot be read as a policy.
-const maxFile = 1 << 20
-
 // Editor changes the files in the first folder of a policy, and in the folder
 // include below it.
 type Editor struct {
@@ -75,7 +72,7 @@ func (e *Editor) path(f File) (string, error) {
 	for i := 0; i < len(f.Name); i++ {
 		c := f.Name[i]
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
-			return "", failf(BadFileName, "%q is not the name of a policy's file: that has letters, digits, '_' and '-'", clip(f.Name))
+			return "", failf(BadFileName, "%.80q is not the name of a policy's file: that has letters, digits, '_' and '-'", f.Name)
 		}
 	}
 	switch {
@@ -87,14 +84,6 @@ func (e *Editor) path(f File) (string, error) {
 		return "", failf(BadFileName, "%q has capital letters: with such a file no call would be allowed", f.Name)
 	}
 	return filepath.Join(e.dir, f.Name+policy.Suffix), nil
-}
-
-// clip shortens a foreign text for a message.
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }
 
 // locked does something while nobody else edits.
@@ -154,7 +143,7 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
+	if !info.Mode().IsRegular() || info.Size() > policy.MaxFile {
 		return nil, failf(General, "%s is not a policy's file", path)
 	}
 	return os.ReadFile(path)
@@ -181,7 +170,7 @@ func match(token, path string) error {
 		}
 		return nil
 	case !strings.HasPrefix(token, tokenPrefix) || len(token) != len(tokenPrefix)+2*sha256.Size:
-		return failf(BadProtocol, "%q is not a token", clip(token))
+		return failf(BadProtocol, "%.80q is not a token", token)
 	case gone:
 		return failf(BadToken, "the file %s is gone", path)
 	case tokenOf(text) != token:
@@ -197,8 +186,8 @@ func (e *Editor) Replace(f File, token string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(text) > maxFile {
-		return failf(General, "a policy's file has at most %d bytes", maxFile)
+	if len(text) > policy.MaxFile {
+		return failf(General, "a policy's file has at most %d bytes", policy.MaxFile)
 	}
 	if text == nil {
 		text = []byte{}
