@@ -104,6 +104,31 @@ const LinkSocket = "link.sock"
 // Vchan is the folder of upstream-named vchan sockets (VCHAN_SOCKET_DIR).
 func (r Root) Vchan() string { return r.Join("run/vchan") }
 
+// PolicyFiles are the folders of the policy's files (spec/policy.md §1): those
+// that people write, those that are gone after a reboot, which hide the
+// former, and the files of the old kind.
+func (r Root) PolicyFiles() (kept, runtime, legacy string) {
+	return r.Join("etc/qubes/policy.d"), r.Join("run/qubes/policy.d"), r.Join("etc/qubes-rpc/policy")
+}
+
+// RPC are the folders of dom0's own services, in the order in which they are
+// searched (spec/qrexec.md §13).
+func (r Root) RPC() []string {
+	return []string{r.Join("run/qubes-rpc"), r.Join("usr/local/etc/qubes-rpc"), r.Join("etc/qubes-rpc")}
+}
+
+// Policyd is the socket that answers whether a call may be made
+// (spec/qrexec.md §10).
+func (r Root) Policyd() string { return r.Join("run/qubes/policy.sock") }
+
+// PolicyAgent is the socket of the program that asks the person, and tells of
+// denials (spec/qrexec.md §11).
+func (r Root) PolicyAgent() string { return r.Join("run/qubes/policy-agent.sock") }
+
+// Services is the socket on which qrexecd hands over calls to dom0's own
+// services.
+func (r Root) Services() string { return r.Join("run/qubes/services.sock") }
+
 // Machines is the folder in which an engine keeps what a running qube needs
 // (bundle, mount points).
 func (r Root) Machines() string { return r.Join("run/qubes/machines") }

@@ -14,6 +14,12 @@
 // all of it, then every change. qubesd asks with Query what is in a database,
 // which Answer tells, and hears with Wrote that a qube wrote something that
 // dom0 acts upon.
+//
+// A call that a qube makes is a question: qrexecd asks with Asked, and qubesd
+// answers with Decided when the policy and, where it wants that, a person
+// have decided and the target runs. Ended tells that the call is over, or
+// that its caller gave up before the verdict. A number names one call on one
+// connection; what was asked on a lost connection is refused.
 package control
 
 import (
@@ -43,6 +49,10 @@ const (
 	Query  Kind = "query"  // qubesd → qrexecd: Domain, Query, Path
 	Answer Kind = "answer" // qrexecd → qubesd: Query, Entries; Error when it failed
 	Wrote  Kind = "wrote"  // qrexecd → qubesd: Domain, Path
+
+	Asked   Kind = "asked"   // qrexecd → qubesd: Call
+	Decided Kind = "decided" // qubesd → qrexecd: Verdict
+	Ended   Kind = "ended"   // qrexecd → qubesd: End
 )
 
 // Qube is what qrexecd knows of a qube.
@@ -54,6 +64,36 @@ type Qube struct {
 	// LinkDir is the folder in which qrexecd listens for the qube's link, or
 	// empty for a qube that comes over upstream's sockets in paths.Root.Vchan.
 	LinkDir string `json:"link_dir,omitempty"`
+}
+
+// Call is a qube's wish to call a service (spec/qrexec.md §7.2), with names
+// that are cleaned already (§9).
+type Call struct {
+	Number  uint64       `json:"number"`
+	Source  vchan.Domain `json:"source"`
+	Service string       `json:"service"` // SERVICE, or SERVICE+ARGUMENT
+	Target  string       `json:"target"`  // as asked for; may be empty
+	// RequestedSource is for whom a relay calls; nil where the caller's
+	// version of the protocol has no such field.
+	RequestedSource *string `json:"requested_source,omitempty"`
+}
+
+// Verdict is the answer to a Call. An allowed call goes to a domain whose
+// agent is ready, or to dom0's own services.
+type Verdict struct {
+	Number  uint64       `json:"number"`
+	Allowed bool         `json:"allowed"`
+	Target  vchan.Domain `json:"target,omitempty"`  // 0: dom0
+	Command string       `json:"command,omitempty"` // USER:QUBESRPC …; without USER: for dom0 (spec/qrexec.md §6)
+	Reason  string       `json:"reason,omitempty"`  // for the log, of a refusal
+}
+
+// End is what became of a call. Times are in nanoseconds.
+type End struct {
+	Number  uint64 `json:"number"`
+	Connect int64  `json:"connect,omitempty"` // verdict → both ends of the data channel are there
+	Service int64  `json:"service,omitempty"` // from there to its end
+	Error   string `json:"error,omitempty"`   // why it did not come to an orderly end
 }
 
 // Message is one line.
@@ -69,6 +109,10 @@ type Message struct {
 	Query   uint64            `json:"query,omitempty"` // number of a query
 	Path    string            `json:"path,omitempty"`  // a prefix, or an entry
 	Entries map[string][]byte `json:"entries,omitempty"`
+
+	Call    *Call    `json:"call,omitempty"`
+	Verdict *Verdict `json:"verdict,omitempty"`
+	End     *End     `json:"end,omitempty"`
 }
 
 // Watched are the entries by which a qube tells dom0 something: when it
