@@ -16,12 +16,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"cubicle/agents/session"
+	"cubicle/daemon/qrexec/service"
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
 )
@@ -47,10 +46,10 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.ServicePath == nil {
-		o.ServicePath = pathList("QREXEC_SERVICE_PATH", "/run/qubes-rpc:/usr/local/etc/qubes-rpc:/etc/qubes-rpc")
+		o.ServicePath = service.Path()
 	}
 	if o.ConfigPath == nil {
-		o.ConfigPath = pathList("QUBES_RPC_CONFIG_PATH", "/run/qubes/rpc-config:/usr/local/etc/qubes/rpc-config:/etc/qubes/rpc-config")
+		o.ConfigPath = service.ConfigPath()
 	}
 	if o.SessionEnv == "" {
 		o.SessionEnv = session.EnvFile
@@ -62,13 +61,6 @@ func (o Options) withDefaults() Options {
 		o.Trigger = TriggerSocket
 	}
 	return o
-}
-
-func pathList(env, fallback string) []string {
-	if v := os.Getenv(env); v != "" {
-		fallback = v
-	}
-	return splitList(fallback)
 }
 
 const (
@@ -248,18 +240,10 @@ func (a *agent) call(ctx context.Context, log *slog.Logger, e wire.Exec, justExe
 	defer ch.Close()
 	stop := context.AfterFunc(ctx, func() { ch.Close() })
 	defer stop()
-	if err := ch.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return err
-	}
-	r, w, err := wire.OpenData(ch)
+	caller, err := service.Open(ch.Conn)
 	if err != nil {
-		return fmt.Errorf("data channel: %w", err)
-	}
-	if err := ch.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	caller := &caller{ch: ch, r: r, w: w}
-
 	if a.Settled != nil {
 		select {
 		case <-a.Settled:
@@ -267,44 +251,13 @@ func (a *agent) call(ctx context.Context, log *slog.Logger, e wire.Exec, justExe
 			return ctx.Err()
 		}
 	}
-	plan, err := a.plan(ctx, log, e.Command, caller.gone)
+	plan, err := a.plan(ctx, log, e.Command, caller.Gone)
 	if err != nil {
 		log.Warn("cannot run the command", "err", err)
-		return caller.finish(status(err))
+		return caller.Finish(service.Status(err))
 	}
 	if justExec {
-		return caller.finish(a.justExec(log, plan))
+		return caller.Finish(plan.JustExec(log))
 	}
-	j, err := plan.start(ctx, log)
-	if err != nil {
-		log.Warn("cannot start the command", "err", err)
-		return caller.finish(status(err))
-	}
-	return caller.serve(j)
-}
-
-// failure is an error that has a status of its own (spec/qrexec.md §8).
-type failure struct {
-	status int
-	err    error
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
-func fail(status int, format string, args ...any) error {
-	return &failure{status, fmt.Errorf(format, args...)}
-}
-
-func status(err error) int {
-	var f *failure
-	if errors.As(err, &f) {
-		return f.status
-	}
-	return wire.StatusFault
-}
-
-// splitList splits a PATH-like list, leaving out what is empty.
-func splitList(s string) []string {
-	return strings.FieldsFunc(s, func(c rune) bool { return c == ':' })
+	return caller.Run(ctx, log, &plan.Plan)
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cubicle/agents/qrexec/desktop"
+	"cubicle/daemon/qrexec/service"
 	"cubicle/daemon/qrexec/wire"
 )
 
@@ -40,11 +40,11 @@ func whenAsked(r *wire.RPC) bool { return r.Argument == "WaitForSession" }
 
 func planShell(_ *agent, p *plan, r *wire.RPC) error {
 	if r.Argument != "" && !whenAsked(r) {
-		return fail(wire.StatusFault, "%s with an argument", r.Service)
+		return service.Fail(wire.StatusFault, "%s with an argument", r.Service)
 	}
-	p.argv = []string{"/bin/bash"}
-	if !executable(p.argv[0]) {
-		p.argv = []string{"/bin/sh"}
+	p.Argv = []string{"/bin/bash"}
+	if !executable(p.Argv[0]) {
+		p.Argv = []string{"/bin/sh"}
 	}
 	return nil
 }
@@ -52,19 +52,19 @@ func planShell(_ *agent, p *plan, r *wire.RPC) error {
 func planExec(_ *agent, p *plan, r *wire.RPC) error {
 	argv, err := wire.DecodeArgs(r.Argument)
 	if err != nil {
-		return &failure{1, fmt.Errorf("%s: %w", r.Service, err)}
+		return service.Fail(1, "%s: %w", r.Service, err)
 	}
 	path, ok := findProgram(p, argv[0])
 	if !ok {
-		return fail(wire.StatusNoService, "%s: there is no program %q", r.Service, argv[0])
+		return service.Fail(wire.StatusNoService, "%s: there is no program %q", r.Service, argv[0])
 	}
-	p.argv = argv
-	p.argv[0] = path
+	p.Argv = argv
+	p.Argv[0] = path
 	return nil
 }
 
 func planNothing(_ *agent, p *plan, _ *wire.RPC) error {
-	p.run = func(context.Context, []string, io.Writer, io.Writer) int { return 0 }
+	p.Run = func(context.Context, service.Streams) int { return 0 }
 	return nil
 }
 
@@ -74,51 +74,51 @@ var terminals = []string{"x-terminal-emulator", "xterm", "xfce4-terminal", "kons
 func planStartApp(a *agent, p *plan, r *wire.RPC) error {
 	id := r.Argument
 	if id == "" {
-		return fail(1, "qubes.StartApp without the name of a program")
+		return service.Fail(1, "qubes.StartApp without the name of a program")
 	}
 	terminal, hasTerminal := firstProgram(p, terminals)
 	if id == "qubes-run-terminal" {
 		if !hasTerminal {
-			return fail(1, "there is no terminal")
+			return service.Fail(1, "there is no terminal")
 		}
-		p.argv = []string{terminal}
+		p.Argv = []string{terminal}
 		return nil
 	}
 	entry, err := desktop.Find(a.dataDirs(p), id)
 	if err != nil {
-		return &failure{1, err}
+		return service.Fail(1, "%w", err)
 	}
 	if entry == nil {
 		path, ok := findProgram(p, id)
 		if !ok || strings.ContainsRune(id, '/') {
-			return fail(1, "there is no desktop entry and no program %q", id)
+			return service.Fail(1, "there is no desktop entry and no program %q", id)
 		}
-		p.argv = []string{path}
+		p.Argv = []string{path}
 		return nil
 	}
 	if entry.TryExec != "" {
 		if _, ok := findProgram(p, entry.TryExec); !ok {
-			return fail(1, "%s: the program %q that it needs is not there", entry.Path, entry.TryExec)
+			return service.Fail(1, "%s: the program %q that it needs is not there", entry.Path, entry.TryExec)
 		}
 	}
 	argv, err := entry.Argv()
 	if err != nil {
-		return &failure{1, err}
+		return service.Fail(1, "%w", err)
 	}
 	path, ok := findProgram(p, argv[0])
 	if !ok {
-		return fail(1, "%s: there is no program %q", entry.Path, argv[0])
+		return service.Fail(1, "%s: there is no program %q", entry.Path, argv[0])
 	}
 	argv[0] = path
 	if entry.Terminal {
 		if !hasTerminal {
-			return fail(1, "%s needs a terminal, and there is none", entry.Path)
+			return service.Fail(1, "%s needs a terminal, and there is none", entry.Path)
 		}
 		argv = append([]string{terminal, "-e"}, argv...)
 	}
-	p.argv = argv
+	p.Argv = argv
 	if fi, err := os.Stat(entry.Dir); entry.Dir != "" && err == nil && fi.IsDir() {
-		p.dir = entry.Dir
+		p.Dir = entry.Dir
 	}
 	return nil
 }
@@ -128,11 +128,11 @@ func (a *agent) dataDirs(p *plan) []string {
 	if a.DataDirs != nil {
 		return a.DataDirs
 	}
-	home := getenv(p.env, "XDG_DATA_HOME")
+	home := getenv(p.Env, "XDG_DATA_HOME")
 	if home == "" {
 		home = filepath.Join(p.user.Home, ".local/share")
 	}
-	dirs := getenv(p.env, "XDG_DATA_DIRS")
+	dirs := getenv(p.Env, "XDG_DATA_DIRS")
 	if dirs == "" {
 		dirs = "/usr/local/share:/usr/share"
 	}
@@ -143,8 +143,8 @@ func (a *agent) dataDirs(p *plan) []string {
 // (spec/services.md §5).
 func planAppmenus(a *agent, p *plan, _ *wire.RPC) error {
 	dirs := a.dataDirs(p)
-	p.run = func(ctx context.Context, _ []string, stdout, stderr io.Writer) int {
-		out := bufio.NewWriter(stdout)
+	p.Run = func(ctx context.Context, s service.Streams) int {
+		out := bufio.NewWriter(s.Stdout)
 		err := desktop.List(dirs, func(id string, lines []string) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -161,7 +161,7 @@ func planAppmenus(a *agent, p *plan, _ *wire.RPC) error {
 			err = out.Flush()
 		}
 		if err != nil {
-			fmt.Fprintln(stderr, err)
+			fmt.Fprintln(s.Stderr, err)
 			return 1
 		}
 		return 0
@@ -176,11 +176,11 @@ func findProgram(p *plan, name string) (string, bool) {
 	}
 	if strings.ContainsRune(name, '/') {
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(p.dir, name)
+			name = filepath.Join(p.Dir, name)
 		}
 		return name, executable(name)
 	}
-	for _, dir := range splitList(getenv(p.env, "PATH")) {
+	for _, dir := range splitList(getenv(p.Env, "PATH")) {
 		if path := filepath.Join(dir, name); executable(path) {
 			return path, true
 		}
@@ -214,7 +214,7 @@ func (a *agent) waitForSession(ctx context.Context, gone func() bool) error {
 			return nil
 		}
 		if gone() {
-			return errCallerGone
+			return service.ErrCallerGone
 		}
 		select {
 		case <-ctx.Done():
@@ -222,4 +222,9 @@ func (a *agent) waitForSession(ctx context.Context, gone func() bool) error {
 		case <-time.After(sessionPoll):
 		}
 	}
+}
+
+// splitList splits a PATH-like list, leaving out what is empty.
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(c rune) bool { return c == ':' })
 }

@@ -1,4 +1,4 @@
-package qrexec
+package service
 
 import (
 	"errors"
@@ -12,20 +12,21 @@ import (
 	"cubicle/daemon/qrexec/wire"
 )
 
-// rpcConfig is a service's settings (spec/qrexec.md §13, rpc-config).
-type rpcConfig struct {
-	waitForSession   bool
-	forceUser        string
-	skipDescriptor   bool
-	exitOnClientEOF  bool
-	exitOnServiceEOF bool
+// Config is a service's settings (spec/qrexec.md §13, rpc-config).
+type Config struct {
+	WaitForSession   bool   // the user's graphical session first
+	ForceUser        string // instead of the command's user, if not empty
+	SkipDescriptor   bool   // a socket service does not read its descriptor first
+	ExitOnClientEOF  bool   // a socket service's call ends with the caller's input
+	ExitOnServiceEOF bool   // … with the service's output
 }
 
 const maxConfig = 64 << 10 // bytes of a configuration file
 
-// loadConfig reads the first file of the service's full name in the folders,
-// else the first of its bare name. No file is an empty configuration.
-func loadConfig(dirs []string, r *wire.RPC, log *slog.Logger) (rpcConfig, error) {
+// LoadConfig reads the first file of the service's full name in the folders,
+// else the first of its bare name. No file is an empty configuration; keys that
+// nobody knows are logged.
+func LoadConfig(dirs []string, r *wire.RPC, log *slog.Logger) (Config, error) {
 	for _, name := range []string{r.Service + "+" + r.Argument, r.Service} {
 		if len(name) > 255 {
 			continue
@@ -40,15 +41,15 @@ func loadConfig(dirs []string, r *wire.RPC, log *slog.Logger) (rpcConfig, error)
 				err = fmt.Errorf("%s is longer than %d bytes", path, maxConfig)
 			}
 			if err != nil {
-				return rpcConfig{}, err
+				return Config{}, err
 			}
 			b, err := os.ReadFile(path)
 			if err != nil {
-				return rpcConfig{}, err
+				return Config{}, err
 			}
-			c, unknown, err := parseConfig(string(b))
+			c, unknown, err := ParseConfig(string(b))
 			if err != nil {
-				return rpcConfig{}, fmt.Errorf("%s: %w", path, err)
+				return Config{}, fmt.Errorf("%s: %w", path, err)
 			}
 			for _, key := range unknown {
 				log.Warn("unknown key", "file", path, "key", key)
@@ -56,11 +57,11 @@ func loadConfig(dirs []string, r *wire.RPC, log *slog.Logger) (rpcConfig, error)
 			return c, nil
 		}
 	}
-	return rpcConfig{}, nil
+	return Config{}, nil
 }
 
-// parseConfig reads `key = value` lines.
-func parseConfig(s string) (c rpcConfig, unknown []string, err error) {
+// ParseConfig reads `key = value` lines. unknown are keys that have no meaning.
+func ParseConfig(s string) (c Config, unknown []string, err error) {
 	seen := make(map[string]bool)
 	n := 0
 	for line := range strings.Lines(s) {
@@ -71,17 +72,17 @@ func parseConfig(s string) (c rpcConfig, unknown []string, err error) {
 		}
 		key, value, err := parseLine(line)
 		if err != nil {
-			return rpcConfig{}, nil, fmt.Errorf("line %d: %w", n, err)
+			return Config{}, nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		if seen[key] {
-			return rpcConfig{}, nil, fmt.Errorf("line %d: %s is given twice", n, key)
+			return Config{}, nil, fmt.Errorf("line %d: %s is given twice", n, key)
 		}
 		seen[key] = true
 		flag := map[string]*bool{
-			"wait-for-session":        &c.waitForSession,
-			"skip-service-descriptor": &c.skipDescriptor,
-			"exit-on-client-eof":      &c.exitOnClientEOF,
-			"exit-on-service-eof":     &c.exitOnServiceEOF,
+			"wait-for-session":        &c.WaitForSession,
+			"skip-service-descriptor": &c.SkipDescriptor,
+			"exit-on-client-eof":      &c.ExitOnClientEOF,
+			"exit-on-service-eof":     &c.ExitOnServiceEOF,
 		}[key]
 		switch {
 		case flag != nil:
@@ -90,19 +91,19 @@ func parseConfig(s string) (c rpcConfig, unknown []string, err error) {
 				*flag = true
 			case "false", "0":
 			default:
-				return rpcConfig{}, nil, fmt.Errorf("line %d: %s is %q, not true or false", n, key, value)
+				return Config{}, nil, fmt.Errorf("line %d: %s is %q, not true or false", n, key, value)
 			}
 		case key == "force-user":
 			if value == "" {
-				return rpcConfig{}, nil, fmt.Errorf("line %d: force-user is empty", n)
+				return Config{}, nil, fmt.Errorf("line %d: force-user is empty", n)
 			}
-			c.forceUser = value
+			c.ForceUser = value
 		default:
 			unknown = append(unknown, key)
 		}
 	}
-	if c.forceUser != "" && (c.skipDescriptor || c.exitOnClientEOF || c.exitOnServiceEOF) {
-		return rpcConfig{}, nil, errors.New("force-user does not go with the keys of socket services")
+	if c.ForceUser != "" && (c.SkipDescriptor || c.ExitOnClientEOF || c.ExitOnServiceEOF) {
+		return Config{}, nil, errors.New("force-user does not go with the keys of socket services")
 	}
 	return c, unknown, nil
 }

@@ -1,4 +1,4 @@
-package qrexec
+package service
 
 import (
 	"errors"
@@ -54,9 +54,9 @@ func judge(path string, r *wire.RPC) (found, error) {
 	const tcp = "/dev/tcp"
 	link, err := os.Readlink(path)
 	if err == nil && (link == tcp || strings.HasPrefix(link, tcp+"/")) {
-		addr, err := tcpAddress(link[len(tcp):], r)
+		addr, err := TCPAddress(link[len(tcp):], r)
 		if err != nil {
-			return found{}, fail(wire.StatusFault, "%s: %w", path, err)
+			return found{}, Fail(wire.StatusFault, "%s: %w", path, err)
 		}
 		return found{foundSocket, path, addr}, nil
 	}
@@ -65,13 +65,13 @@ func judge(path string, r *wire.RPC) (found, error) {
 	case errors.Is(err, fs.ErrNotExist): // also a link to nowhere
 		return found{}, nil
 	case err != nil:
-		return found{}, fail(wire.StatusFault, "service file: %w", err)
+		return found{}, Fail(wire.StatusFault, "service file: %w", err)
 	case fi.Mode()&fs.ModeSocket != 0:
 		return found{foundSocket, path, &net.UnixAddr{Net: "unix", Name: path}}, nil
 	case fi.Mode().IsRegular() && unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) == nil:
 		return found{foundFile, path, nil}, nil
 	}
-	return found{}, fail(wire.StatusFault, "%s is neither executable nor a socket", path)
+	return found{}, Fail(wire.StatusFault, "%s is neither executable nor a socket", path)
 }
 
 // textAddr is an address as the net package dials it.
@@ -80,9 +80,9 @@ type textAddr struct{ network, text string }
 func (a textAddr) Network() string { return a.network }
 func (a textAddr) String() string  { return a.text }
 
-// tcpAddress reads what follows /dev/tcp in the link of a TCP service,
-// together with the call's argument.
-func tcpAddress(rest string, r *wire.RPC) (net.Addr, error) {
+// TCPAddress reads what follows /dev/tcp in the link of a TCP service,
+// together with the call's argument: the address of the service.
+func TCPAddress(rest string, r *wire.RPC) (net.Addr, error) {
 	var host, port string
 	if rest == "" {
 		i := strings.LastIndexByte(r.Argument, '+')

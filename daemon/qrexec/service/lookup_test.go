@@ -1,4 +1,4 @@
-package qrexec
+package service
 
 import (
 	"log/slog"
@@ -15,30 +15,30 @@ import (
 func TestConfig(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
-		want       rpcConfig
+		want       Config
 		unknown    []string
 		bad        bool
 	}{
-		{"empty", "", rpcConfig{}, nil, false},
+		{"empty", "", Config{}, nil, false},
 		{"all", "# a comment\nwait-for-session = true # why\nskip-service-descriptor=1\nexit-on-client-eof = false\nexit-on-service-eof=true\n",
-			rpcConfig{waitForSession: true, skipDescriptor: true, exitOnServiceEOF: true}, nil, false},
-		{"user", "force-user = 'root'  # quoted\n", rpcConfig{forceUser: "root"}, nil, false},
-		{"unknown key", "colour = red\n", rpcConfig{}, []string{"colour"}, false},
-		{"no last line break", "wait-for-session=0", rpcConfig{}, nil, false},
-		{"twice", "wait-for-session=0\nwait-for-session=0\n", rpcConfig{}, nil, true},
-		{"unknown twice", "a=0\na=0\n", rpcConfig{}, nil, true},
-		{"leading blank", " wait-for-session=0\n", rpcConfig{}, nil, true},
-		{"no value", "wait-for-session\n", rpcConfig{}, nil, true},
-		{"bad flag", "wait-for-session=yes\n", rpcConfig{}, nil, true},
-		{"open quote", "force-user='root\n", rpcConfig{}, nil, true},
-		{"after the quote", "force-user='root' x\n", rpcConfig{}, nil, true},
-		{"double quotes", "force-user=\"root\"\n", rpcConfig{}, nil, true},
-		{"two words", "force-user=a b\n", rpcConfig{}, nil, true},
-		{"empty user", "force-user=\n", rpcConfig{}, nil, true},
-		{"user of a socket", "force-user=root\nexit-on-client-eof=1\n", rpcConfig{}, nil, true},
-		{"section", "[x]\n", rpcConfig{}, nil, true},
+			Config{WaitForSession: true, SkipDescriptor: true, ExitOnServiceEOF: true}, nil, false},
+		{"user", "force-user = 'root'  # quoted\n", Config{ForceUser: "root"}, nil, false},
+		{"unknown key", "colour = red\n", Config{}, []string{"colour"}, false},
+		{"no last line break", "wait-for-session=0", Config{}, nil, false},
+		{"twice", "wait-for-session=0\nwait-for-session=0\n", Config{}, nil, true},
+		{"unknown twice", "a=0\na=0\n", Config{}, nil, true},
+		{"leading blank", " wait-for-session=0\n", Config{}, nil, true},
+		{"no value", "wait-for-session\n", Config{}, nil, true},
+		{"bad flag", "wait-for-session=yes\n", Config{}, nil, true},
+		{"open quote", "force-user='root\n", Config{}, nil, true},
+		{"after the quote", "force-user='root' x\n", Config{}, nil, true},
+		{"double quotes", "force-user=\"root\"\n", Config{}, nil, true},
+		{"two words", "force-user=a b\n", Config{}, nil, true},
+		{"empty user", "force-user=\n", Config{}, nil, true},
+		{"user of a socket", "force-user=root\nexit-on-client-eof=1\n", Config{}, nil, true},
+		{"section", "[x]\n", Config{}, nil, true},
 	} {
-		got, unknown, err := parseConfig(c.text)
+		got, unknown, err := ParseConfig(c.text)
 		if (err != nil) != c.bad || !c.bad && (got != c.want || !slices.Equal(unknown, c.unknown)) {
 			t.Errorf("%s: %+v, %v, %v", c.name, got, unknown, err)
 		}
@@ -49,8 +49,8 @@ func FuzzConfig(f *testing.F) {
 	f.Add("wait-for-session = true # why\nforce-user='root'\n")
 	f.Add("=\n'=")
 	f.Fuzz(func(t *testing.T, s string) {
-		c, _, err := parseConfig(s)
-		if err == nil && c.forceUser != "" && (c.skipDescriptor || c.exitOnClientEOF || c.exitOnServiceEOF) {
+		c, _, err := ParseConfig(s)
+		if err == nil && c.ForceUser != "" && (c.SkipDescriptor || c.ExitOnClientEOF || c.ExitOnServiceEOF) {
 			t.Fatalf("%q gives %+v", s, c)
 		}
 	})
@@ -73,7 +73,7 @@ func TestTCPAddress(t *testing.T) {
 		{"", "80", ""},
 		{"", "_+80", ""},
 	} {
-		addr, err := tcpAddress(c.rest, &wire.RPC{Argument: c.arg})
+		addr, err := TCPAddress(c.rest, &wire.RPC{Argument: c.arg})
 		got := ""
 		if err == nil {
 			got = addr.Network() + " " + addr.String()
