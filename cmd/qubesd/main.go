@@ -30,6 +30,7 @@ import (
 	"cubicle/daemon/engine/external"
 	"cubicle/daemon/engine/sandbox"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/policy/defaults"
 	qrexec "cubicle/daemon/qrexec/client"
 	"cubicle/daemon/qubesdb/keys"
 	"cubicle/daemon/storage"
@@ -85,6 +86,9 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		return err
 	}
 	defer lock.Close()
+	if err := defaults.Lay(root, f.Group); err != nil {
+		return err
+	}
 	// Asked to end while it starts, it starts nevertheless: qubes that run
 	// already may have to be stopped.
 	opening := context.WithoutCancel(ctx)

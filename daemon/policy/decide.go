@@ -85,6 +85,8 @@ type Decision struct {
 	GUIVM         string   // where to ask, or to notify; empty: nowhere
 
 	call *call
+	// unasked is the question that nobody can be asked (NoGUI).
+	unasked *Decision
 }
 
 // target is a call's or a rule's target in a system.
@@ -362,11 +364,8 @@ func (p *Policy) ask(d Decision) Decision {
 	if !rule.autostart {
 		offered = slices.DeleteFunc(offered, func(t target) bool { return !runs(t) })
 	}
-	switch {
-	case len(offered) == 0:
+	if len(offered) == 0 {
 		return d.deny(NothingToOffer, true)
-	case d.GUIVM == "":
-		return d.deny(NoGUI, false)
 	}
 	d.Action, d.User, d.Autostart, d.Notify = Ask, rule.user, rule.autostart, rule.notify
 	for _, t := range offered {
@@ -377,6 +376,11 @@ func (p *Policy) ask(d Decision) Decision {
 		if t, why := rule.defaultTarget.resolve(c); why == "" && slices.Contains(d.Targets, t.choice()) {
 			d.DefaultTarget = t.choice()
 		}
+	}
+	if d.GUIVM == "" {
+		denied := d.deny(NoGUI, false)
+		denied.unasked = &d
+		return denied
 	}
 	return d
 }
@@ -421,5 +425,6 @@ func (d Decision) Permits(assumeYes bool) bool {
 		}
 		return d.Choose(choice).Action == Allow
 	}
-	return false
+	// The answer is known: no GUI domain is needed.
+	return assumeYes && d.unasked != nil && d.unasked.Permits(true)
 }
