@@ -189,8 +189,9 @@ type Client interface {
 	Snapshot() *Snapshot
 	// Watch calls notify with every later snapshot, one at a time, until
 	// stop is called: what matters (states, names, jobs that end, the link)
-	// at once, chatter (memory, CPU, progress) merged to at most four a
-	// second. notify must not block.
+	// at once, the beginning of work (a job, a qube in transition) within
+	// 60 ms, chatter (memory, CPU, progress) merged to at most four a second.
+	// notify must not block.
 	Watch(notify func(*Snapshot)) (stop func())
 
 	Create(ctx context.Context, wish NewQube) (JobID, error)

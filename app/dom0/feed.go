@@ -9,8 +9,13 @@ import (
 	"time"
 )
 
-// chatterDelay merges changes that nobody waits for into four a second.
-const chatterDelay = 250 * time.Millisecond
+// delays are how long a change may wait for others. A window that is drawn
+// anew takes processors away from the very work that it tells of: a qube has
+// often started before its first step would be on the screen.
+var delays = [important]time.Duration{
+	chatter: 250 * time.Millisecond, // four a second
+	step:    60 * time.Millisecond,  // still at once for people
+}
 
 // feed keeps the newest state, makes snapshots of it and hands them on.
 //
@@ -28,7 +33,8 @@ type feed struct {
 	latest   *Snapshot
 	watchers map[int]func(*Snapshot)
 	nextKey  int
-	armed    bool
+	pending  weight                      // of what latest does not show yet
+	armed    [important]bool             // whose delay runs
 	after    func(time.Duration, func()) // time.AfterFunc, or a test's clock
 }
 
@@ -49,9 +55,10 @@ func wallClock(d time.Duration, f func()) { time.AfterFunc(d, f) }
 type weight int
 
 const (
-	nothing weight = iota
-	chatter
-	important
+	nothing   weight = iota
+	chatter          // figures that nobody waits for
+	step             // work has begun or goes on
+	important        // what somebody may wait for
 )
 
 // change edits the state under the lock and publishes it as urgently as the
@@ -59,16 +66,28 @@ const (
 func (f *feed) change(edit func() weight) {
 	f.mu.Lock()
 	w := edit()
-	arm := w == chatter && !f.armed
+	f.pending = max(f.pending, w)
+	arm := w != nothing && w != important && !f.armed[w]
 	if arm {
-		f.armed = true
+		f.armed[w] = true
 	}
 	f.mu.Unlock()
 	switch {
 	case w == important:
 		f.publish()
 	case arm:
-		f.after(chatterDelay, f.publish)
+		f.after(delays[w], func() { f.delayed(w) })
+	}
+}
+
+// delayed publishes what has waited, unless it was published meanwhile.
+func (f *feed) delayed(w weight) {
+	f.mu.Lock()
+	f.armed[w] = false
+	due := f.pending != nothing
+	f.mu.Unlock()
+	if due {
+		f.publish()
 	}
 }
 
@@ -76,7 +95,7 @@ func (f *feed) publish() {
 	f.notifying.Lock()
 	defer f.notifying.Unlock()
 	f.mu.Lock()
-	f.armed = false
+	f.pending = nothing
 	snapshot := f.snapshot()
 	f.latest = snapshot
 	watchers := slices.Collect(maps.Values(f.watchers))
@@ -136,6 +155,9 @@ func (f *feed) putQube(q Qube) weight {
 	if known && old == q {
 		return chatter
 	}
+	if known && (q.State == Transient || q.State == Halting || q.State == Dying) {
+		return step
+	}
 	return important
 }
 
@@ -149,8 +171,11 @@ func (f *feed) putJob(j Job) weight {
 		f.jobOrder = append(f.jobOrder, j.ID)
 	}
 	f.jobs[j.ID] = j
-	if known && old.State == j.State {
+	switch {
+	case known && old.State == j.State:
 		return chatter
+	case j.State == JobRunning:
+		return step
 	}
 	return important
 }

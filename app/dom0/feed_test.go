@@ -57,12 +57,45 @@ func TestImportantChangesComeAtOnceAndChatterIsMerged(t *testing.T) {
 	}
 }
 
+func TestWorkThatHasBegunIsToldTogetherWithItsEnd(t *testing.T) {
+	c := &clock{}
+	f := newFeed(c.after)
+	put := func(q Qube) { f.change(func() weight { return f.putQube(q) }) }
+	put(Qube{ID: "1", Name: "work", State: Halted})
+	told := 0
+	f.Watch(func(*Snapshot) { told++ })
+
+	put(Qube{ID: "1", Name: "work", State: Transient})
+	f.change(func() weight { return f.putJob(Job{ID: "1", State: JobRunning}) })
+	put(Qube{ID: "1", Name: "work", State: Transient, XID: 7})
+	if told != 0 || len(c.waiting) != 1 {
+		t.Fatalf("a start: %d snapshots at once and %d put off, want 0 and 1", told, len(c.waiting))
+	}
+	put(Qube{ID: "1", Name: "work", State: Running, XID: 7})
+	if told != 1 {
+		t.Fatalf("its end: %d snapshots, want 1", told)
+	}
+	if c.ring(); told != 1 {
+		t.Errorf("after the pause the same was told again")
+	}
+
+	put(Qube{ID: "1", Name: "work", State: Halting, XID: 7})
+	put(Qube{ID: "1", Name: "work", State: Halting, XID: 7, CPU: 1})
+	if len(c.waiting) != 2 {
+		t.Fatalf("a step and a figure: %d put off, want 2", len(c.waiting))
+	}
+	if c.ring(); told != 2 || f.Snapshot().Qubes[0].CPU != 1 {
+		t.Errorf("after the pause: %d snapshots, want one more with all of it", told)
+	}
+}
+
 func TestJobsKeepTheirOrderAndTheirEndIsImportant(t *testing.T) {
 	c := &clock{}
 	f := newFeed(c.after)
 	put := func(j Job) { f.change(func() weight { return f.putJob(j) }) }
 	put(Job{ID: "10", State: JobRunning})
 	put(Job{ID: "9", State: JobRunning})
+	c.ring()
 	put(Job{ID: "10", State: JobRunning, Progress: 0.5})
 	if s := f.Snapshot(); s.Jobs[0].Progress != 0 {
 		t.Error("progress was told before the pause")
