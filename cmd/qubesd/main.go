@@ -30,6 +30,7 @@ import (
 	"cubicle/daemon/engine/external"
 	"cubicle/daemon/engine/sandbox"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/policy"
 	"cubicle/daemon/policy/defaults"
 	qrexec "cubicle/daemon/qrexec/client"
 	"cubicle/daemon/qubesdb/keys"
@@ -130,6 +131,8 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 
 	server := admin.New(c, log.With("part", "admin"))
 	server.Database = databaseReader(r)
+	kept, runtime, legacy := root.PolicyFiles()
+	server.PolicyFiles = policy.Dirs{Policy: []string{kept, runtime}, Legacy: legacy}
 	announceDevices(c, r)
 	defer server.Close()
 	failed := make(chan error, 5)

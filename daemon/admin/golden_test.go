@@ -19,6 +19,7 @@ import (
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
 	"cubicle/daemon/engine"
+	"cubicle/daemon/policy"
 	"cubicle/daemon/qube"
 )
 
@@ -31,6 +32,7 @@ var varying = []struct {
 	{regexp.MustCompile(`start_time default=True type=str [0-9.]+`), "start_time default=True type=str TIME"},
 	{regexp.MustCompile(`\b[A-Z2-7]{32}\b`), "TOKEN"},
 	{regexp.MustCompile(`/\S+/import-[0-9]+`), "PATH"},
+	{regexp.MustCompile(`/\S+/policy\.d`), "policy.d"},
 	{regexp.MustCompile(`\bdisp[0-9]+`), "dispN"},
 	{regexp.MustCompile(`\b20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:]{8}\b`), "TIME"},
 	{regexp.MustCompile(`\b(maxmem|no_cpus) default=True type=int [0-9]+`), "$1 default=True type=int N"},
@@ -82,6 +84,7 @@ var streaming = []string{"admin.Events", "admin.vm.Stats", "cubicle.job.Events"}
 func play(t *testing.T, file string, asked map[string]bool) {
 	g := &golden{t: t, entries: map[string]string{}}
 	g.sys, g.path, _ = serveAs(t, surfaceOf(file), func(s *Server) {
+		s.PolicyFiles = policyFolder(t)
 		s.Database = func(context.Context, core.Qube, string) (map[string]string, error) {
 			if len(g.entries) == 0 {
 				return nil, errors.New("the database is gone")
@@ -131,6 +134,15 @@ func play(t *testing.T, file string, asked map[string]bool) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// policyFolder is a policy of which nothing stands yet.
+func policyFolder(t *testing.T) policy.Dirs {
+	dirs := policy.Dirs{Policy: []string{filepath.Join(t.TempDir(), "policy.d")}}
+	if err := os.MkdirAll(filepath.Join(dirs.Policy[0], "include"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dirs
 }
 
 // do changes the world:

@@ -58,7 +58,7 @@ func table(s Surface) map[string]method {
 	m := map[string]method{}
 	for _, theme := range []map[string]method{
 		systemMethods(), lifeMethods(), featureMethods(), firewallMethods(),
-		volumeMethods(), poolMethods(), deviceMethods(), missingMethods(), ownMethods(),
+		volumeMethods(), poolMethods(), deviceMethods(), missingMethods(), policyMethods(), ownMethods(),
 	} {
 		maps.Copy(m, theme)
 	}
@@ -70,6 +70,7 @@ func table(s Surface) map[string]method {
 // ownMethods are those that upstream has not; its tools do without them.
 func ownMethods() map[string]method {
 	return map[string]method{
+		"cubicle.SystemInfo": {onDom0, absent, absent, systemInfo}, // as internal.GetSystemInfo, for the desktop user
 		"cubicle.job.Events": {onAny, absent, absent, func(ctx context.Context, c *call) (string, error) { return "", c.jobEvents(ctx) }},
 		"cubicle.vm.List":    {onDom0, absent, needed, listTable},
 	}

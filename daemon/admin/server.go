@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/core"
+	"cubicle/daemon/policy"
 )
 
 const (
@@ -40,6 +41,9 @@ const (
 type Server struct {
 	// Policy says who may call what.
 	Policy Policy
+	// PolicyFiles are the folders of the policy that policy.* change; none:
+	// they fail.
+	PolicyFiles policy.Dirs
 	// Database reads the entries below a path of a running qube's QubesDB;
 	// nil: none can be read.
 	Database func(ctx context.Context, q core.Qube, prefix string) (map[string]string, error)

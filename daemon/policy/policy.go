@@ -107,6 +107,16 @@ func (p *Policy) Files(service string) []string {
 	return files
 }
 
+// RuleFor is the first rule for just that service and argument, or nil.
+func (p *Policy) RuleFor(service, argument string) *Rule {
+	for _, r := range p.of(service) {
+		if r.service == service && r.argument == argument {
+			return r
+		}
+	}
+	return nil
+}
+
 // of are the rules that can fit a service.
 func (p *Policy) of(service string) []*Rule {
 	if rules, ok := p.named[service]; ok {

@@ -4,6 +4,7 @@
 package edit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -201,6 +202,16 @@ func (e *Editor) Replace(f File, token string, text []byte) error {
 		}
 		return write(path, text)
 	})
+}
+
+// ParseReplacement reads what policy.Replace gets: a token, a line's end, and
+// the new content (spec/policy.md §10).
+func ParseReplacement(raw []byte) (token string, text []byte, err error) {
+	line, text, ok := bytes.Cut(raw, []byte("\n"))
+	if !ok {
+		return "", nil, failf(BadProtocol, "the content begins with a token and a line's end")
+	}
+	return string(line), text, nil
 }
 
 // Remove removes a file, if it is in the state that the token names and the

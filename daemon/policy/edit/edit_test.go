@@ -132,3 +132,27 @@ func TestOneOfManyEditorsWins(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
+
+// A rule for one argument is added once, and only where none stands.
+func TestRegisteredArguments(t *testing.T) {
+	e := newEditor(t)
+	if err := e.Replace(File{Name: "30-user"}, NoFile, []byte("u2f.Authenticate +taken @anyvm @anyvm deny\nu2f.Authenticate * @anyvm @anyvm deny\n")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		service, argument string
+		want              Kind
+	}{
+		{"u2f.Authenticate", "+01.a-b_c", ""}, {"u2f.Authenticate", "+01.a-b_c", General}, {"u2f.Authenticate", "+taken", General}, {"u2f.Authenticate", "+02", ""},
+		{"u2f.Authenticate", "+", BadProtocol}, {"u2f.Authenticate", "+a b", BadProtocol}, {"u2f.Authenticate", "+a\nx", BadProtocol}, {"u2f.Authenticate", "+a+b", BadProtocol},
+		{"a/b", "+x", BadProtocol}, {"", "+x", BadProtocol},
+	} {
+		if err := e.Register(c.service, c.argument, "work", "sys-usb"); kind(err) != c.want || (err == nil) != (c.want == "") {
+			t.Errorf("%s%s: %v", c.service, c.argument, err)
+		}
+	}
+	_, text, err := e.Get(File{Name: registered})
+	if want := "u2f.Authenticate +01.a-b_c work sys-usb allow\nu2f.Authenticate +02 work sys-usb allow\n"; err != nil || string(text) != want {
+		t.Errorf("%q, %v", text, err)
+	}
+}
