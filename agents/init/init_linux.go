@@ -71,7 +71,7 @@ func Run(log *slog.Logger) error {
 			keeping.Go(func() { s.keep(ctx, v) })
 		}
 	}
-	keep(planLink(self, settled))
+	keep([]service{planLink(self, settled)})
 	user := setUp(log)
 	settle.Close()
 	services, ready := planSession(log, self, user)
@@ -136,13 +136,13 @@ func agent(self, name string, args ...string) service {
 		env: append([]string{"DISPLAY=" + session.Display, "XAUTHORITY=" + session.XAuthFile}, systemEnv()...)}
 }
 
-// planLink lists the services that connect the qube to dom0. They start beside
-// the set-up: the agent says hello at once, and runs what dom0 asks for when
-// settled has ended.
-func planLink(self string, settled *os.File) []service {
-	qrexec := agent(self, "qrexec", fmt.Sprintf("--settled-fd=%d", firstFD))
+// planLink is the service that connects the qube to dom0. It starts beside the
+// set-up: it says hello at once, and runs what dom0 asks for when settled has
+// ended.
+func planLink(self string, settled *os.File) service {
+	qrexec := agent(self, "qrexec", "--share", fmt.Sprintf("--settled-fd=%d", firstFD))
 	qrexec.inherits = settled
-	return []service{agent(self, "link"), qrexec}
+	return qrexec
 }
 
 // planSession lists the services of the user's session, and the condition that

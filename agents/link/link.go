@@ -3,8 +3,10 @@
 // channels, each a process of its own so that one's crash is not the other's.
 //
 // Relay holds the connection and shares it on a local socket with the same
-// frames; Transport is what agents use. Both live through a restart of
-// qrexecd: the relay dials again, and a Transport asks again.
+// frames; it runs in the agent that says hello to dom0, which needs no other
+// process for that then. Transport is what agents use. Both live through a
+// restart of qrexecd: the relay dials again, and a Transport asks again. Open
+// channels live through the end of the relay's process, too.
 package link
 
 import (

@@ -79,14 +79,20 @@ func (r *router) run(t *testing.T) {
 	}
 }
 
-func start(t *testing.T) (*router, *Transport, context.Context) {
+// agents is what the qube's agents have: the relay's socket.
+type agents struct {
+	*Transport
+	relay *Relay
+}
+
+func start(t *testing.T) (*router, *agents, context.Context) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	up, local := filepath.Join(dir, "up.sock"), filepath.Join(dir, "local.sock")
-	relay := &Relay{Upstream: up, Local: local, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	relay := &Relay{Link: &Transport{Path: up}, Local: local, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	done := make(chan struct{})
 	go func() { defer close(done); relay.Run(ctx) }()
-	tr := &Transport{Path: local}
+	tr := &agents{&Transport{Path: local}, relay}
 	router := newRouter(t, up)
 	t.Cleanup(func() { tr.Close(); cancel(); <-done })
 	return router, tr, ctx
@@ -116,6 +122,22 @@ func TestRelayHandsChannelAndRegionToTheAgent(t *testing.T) {
 	self, err := tr.Self(ctx)
 	if err != nil || self != 0x8001 {
 		t.Fatalf("own domain %#x, %v", self, err)
+	}
+}
+
+func TestTheRelaysOwnProcessUsesTheSameLink(t *testing.T) {
+	router, tr, ctx := start(t)
+	if _, err := tr.Self(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ch, err := tr.relay.Link.Listen(ctx, 0, vchan.PortQrexec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch.Close()
+	(<-router.ends).Close()
+	if <-router.conns; len(router.conns) != 0 {
+		t.Error("there is a second link")
 	}
 }
 

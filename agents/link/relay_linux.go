@@ -47,16 +47,17 @@ func tryLink(ctx context.Context, path string) (*vchan.Link, error) {
 	return l, nil
 }
 
-// Relay shares one link among the agents of a qube.
+// Relay shares one link among the agents of a qube. The process that runs it
+// uses the link itself without going through the socket.
 type Relay struct {
-	Upstream string // qrexecd's socket
-	Local    string // ours; created with mode 0600
-	Log      *slog.Logger
+	Link  *Transport // to qrexecd's socket
+	Local string     // ours; created with mode 0600
+	Log   *slog.Logger
 }
 
 // Run serves until ctx ends or the local socket cannot be made. Whenever the
 // link breaks, the agents' connections are closed (they dial again) and a new
-// link is dialled.
+// link is dialled. At the end the link is closed.
 func (r *Relay) Run(ctx context.Context) error {
 	l, err := vchan.ListenPath(r.Local)
 	if err != nil {
@@ -68,7 +69,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return fmt.Errorf("close %s to others: %w", r.Local, err)
 	}
 	for ctx.Err() == nil {
-		up, err := dialLink(ctx, r.Upstream)
+		up, err := r.Link.current(ctx)
 		if err != nil {
 			break
 		}

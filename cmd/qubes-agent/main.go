@@ -32,7 +32,6 @@ type commands struct {
 	Debug bool `help:"Log details." env:"CUBICLE_DEBUG"`
 
 	Init   initCmd   `cmd:"" help:"Be the first process of a sandbox qube."`
-	Link   linkCmd   `cmd:"" help:"Share the link to dom0 among the qube's agents."`
 	Qrexec qrexecCmd `cmd:"" help:"Run commands and services that dom0 asks for."`
 
 	ClientVM clientVMCmd `cmd:"" name:"client-vm" help:"Ask for a service of another qube, if dom0's policy allows it."`
@@ -43,16 +42,6 @@ type commands struct {
 type initCmd struct{}
 
 func (initCmd) Run(log *slog.Logger) error { return pid1.Run(log) }
-
-type linkCmd struct {
-	Upstream string `help:"Socket of qrexecd." default:"${upstream}"`
-	Local    string `help:"Socket for the agents." default:"${local}"`
-}
-
-func (c linkCmd) Run(ctx context.Context, log *slog.Logger) error {
-	r := link.Relay{Upstream: c.Upstream, Local: c.Local, Log: log}
-	return ended(ctx, r.Run(ctx))
-}
 
 type guiCmd struct {
 	Display string `help:"X display." env:"DISPLAY" default:":0"`
@@ -83,20 +72,20 @@ func (c guiCmd) Run(ctx context.Context, log *slog.Logger) error {
 // it under a program that has just started would only disturb.
 const layoutPatience = 300 * time.Millisecond
 
-// end is closed when nobody can write to a descriptor any more; nil for
+// over is closed when nobody can write to a descriptor any more; nil for
 // descriptor 0.
-func end(fd int) <-chan struct{} {
+func over(fd int) <-chan struct{} {
 	if fd <= 0 {
 		return nil
 	}
 	f := os.NewFile(uintptr(fd), "settled")
-	over := make(chan struct{})
+	closed := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(closed)
 		defer f.Close()
 		_, _ = f.Read(make([]byte, 1)) // nothing is ever written
 	}()
-	return over
+	return closed
 }
 
 // transport is upstream's sockets for an agent started by hand with its
@@ -111,15 +100,36 @@ func transport(local string) (vchan.Transport, error) {
 
 type qrexecCmd struct {
 	Local     string `help:"Socket of the link's relay." default:"${local}"`
+	Share     bool   `help:"Be that relay: hold the link to dom0 for all agents."`
 	SettledFD int    `name:"settled-fd" help:"Descriptor whose end tells that commands may run." placeholder:"N"`
 }
 
 func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
-	t, err := transport(c.Local)
-	if err != nil {
-		return err
+	serve := func(ctx context.Context, t vchan.Transport) error {
+		return qrexec.Run(ctx, t, qrexec.Options{Log: log, Settled: over(c.SettledFD)})
 	}
-	return ended(ctx, qrexec.Run(ctx, t, qrexec.Options{Log: log, Settled: end(c.SettledFD)}))
+	if !c.Share {
+		t, err := transport(c.Local)
+		if err != nil {
+			return err
+		}
+		return ended(ctx, serve(ctx, t))
+	}
+	up := &link.Transport{Path: link.Upstream}
+	relay := link.Relay{Link: up, Local: c.Local, Log: log}
+	both, end := context.WithCancel(ctx)
+	defer end()
+	shared := make(chan error, 1)
+	go func() {
+		defer end() // one does not go on without the other
+		shared <- relay.Run(both)
+	}()
+	err := serve(both, up)
+	end()
+	if failed := <-shared; !errors.Is(failed, context.Canceled) {
+		err = failed
+	}
+	return ended(ctx, err)
 }
 
 type clientVMCmd struct {
@@ -218,7 +228,7 @@ func main() {
 	args := append(byName(os.Args[0]), os.Args[1:]...)
 	var cli commands
 	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."),
-		kong.Vars{"upstream": link.Upstream, "local": link.Local, "trigger": qrexec.TriggerSocket, "status": session.StateFile})
+		kong.Vars{"local": link.Local, "trigger": qrexec.TriggerSocket, "status": session.StateFile})
 	k, err := parser.Parse(args)
 	parser.FatalIfErrorf(err)
 
