@@ -199,7 +199,7 @@ func (a *advanced) check(property, text string) {
 		}
 		a.setFault(property, why)
 	case a.page.OnCheck != nil:
-		a.page.OnCheck(property, text, func(why string) {
+		a.page.OnCheck(a.page.kind.Class(), property, text, func(why string) {
 			if a.text(property) == text { // an older answer is no news
 				a.setFault(property, strings.TrimPrefix(why, "Property "+property+": "))
 			}

@@ -19,31 +19,16 @@ import (
 	"cubicle/theme"
 )
 
-// Kind is a kind of qube that can be made.
-type Kind string
-
-// The kinds.
-const (
-	KindApp      Kind = "app"
-	KindTemplate Kind = "template"
-)
-
-// Title is the kind as the page names it.
-func (k Kind) Title() string {
-	if k == KindTemplate {
-		return words.T("Template")
-	}
-	return words.T("App qube")
-}
 
 // Wish is what the page was filled in with.
 type Wish struct {
 	Name     dom0.Name
 	Kind     Kind
-	Label    dom0.Label // of an app qube
-	Template dom0.Name  // an app qube's template, or what a new template begins as
+	Label    dom0.Label // of all but a template
+	Template dom0.Name  // what it is based on, or what it begins as a copy of
+	Network  Network    // of all but a template
 	StartNow bool
-	Advanced Advanced // of an app qube
+	Advanced Advanced // of all but a template
 }
 
 // Page is the form. Make it with New, put Content into a window, and hand
@@ -52,11 +37,12 @@ type Page struct {
 	// OnCreate gets a complete wish; OnCancel ends the page.
 	OnCreate func(Wish)
 	OnCancel func()
-	// OnDraft asks for the property table of a new qube on a template; the
-	// answer goes to Offer. OnCheck asks what is wrong with a property's
-	// value. OnGrown tells that the page needs another height. All may be nil.
-	OnDraft func(template string)
-	OnCheck func(property, value string, answer func(why string))
+	// OnDraft asks for the property table of a new qube of a class on a
+	// template; the answer goes to Offer. OnCheck asks what is wrong with a
+	// property's value. OnGrown tells that the page needs another height. All
+	// may be nil.
+	OnDraft func(class dom0.Class, template string)
+	OnCheck func(class dom0.Class, property, value string, answer func(why string))
 	OnGrown func()
 
 	snapshot *dom0.Snapshot
@@ -72,9 +58,10 @@ type Page struct {
 	kinds    []*control.Chip
 	template *control.Select
 	tempHint *canvas.Text
+	network  *network
 	start    *control.Check
 	advanced *advanced
-	drafted  string // the template whose table was asked for
+	drafted  draft // what table was asked for
 	cancel   *control.Button
 	create   *control.Button
 	failure  *widget.Label
@@ -108,7 +95,7 @@ func (p *Page) build() {
 	p.colours.OnEscape = leave
 
 	kinds := container.NewHBox()
-	for _, kind := range []Kind{KindApp, KindTemplate} {
+	for _, kind := range Kinds() {
 		one := control.NewChip(kind.Title(), func() { p.setKind(kind) })
 		one.OnEscape = leave
 		p.kinds = append(p.kinds, one)
@@ -118,6 +105,8 @@ func (p *Page) build() {
 	p.template = control.NewSelect(nil, func(string) { p.check() })
 	p.template.OnEscape = leave
 	p.tempHint = canvas.NewText("", color.Transparent)
+
+	p.network = newNetwork(p, p.wish.Network)
 
 	p.start = control.NewCheck(words.T("Start it now"), nil)
 	p.start.OnEscape = leave
@@ -142,7 +131,8 @@ func (p *Page) build() {
 		caption(words.T("Name")), p.name, blank(), p.fault,
 		caption(words.T("Kind")), kinds,
 		caption(words.T("Colour")), p.colours,
-		caption(words.T("Template")), container.NewStack(p.template, control.NewGround("", fynetheme.ColorNameInputBorder, 6)), blank(), p.tempHint)
+		caption(words.T("Template")), container.NewStack(p.template, control.NewGround("", fynetheme.ColorNameInputBorder, 6)), blank(), p.tempHint,
+		caption(words.T("Network")), p.network.box)
 	p.advanced = newAdvanced(p, p.wish.Advanced)
 	more := container.New(layout.NewCustomPaddedVBoxLayout(0), control.Border(nil, nil, p.start, p.advanced.toggle), p.advanced.box)
 	buttons := container.NewHBox(layout.NewSpacer(), p.cancel, p.create)
@@ -199,18 +189,29 @@ func (p *Page) Update(s *dom0.Snapshot) {
 		}
 		p.colours.Select(choice)
 	}
+	p.network.update(s)
 	p.advanced.setEngines(s, p.advanced.wish().Engine)
 	p.check()
 }
 
 // Offer takes the property table of the qube that the page would make.
-func (p *Page) Offer(rows []dom0.Property) { p.advanced.offer(rows) }
+func (p *Page) Offer(rows []dom0.Property) {
+	p.network.offer(rows)
+	p.advanced.offer(rows)
+}
 
-// draft asks for the table of another template.
+// draft is what a property table depends on.
+type draft struct {
+	class    dom0.Class
+	template string
+}
+
+// draft asks for the table of another class or template.
 func (p *Page) draft() {
-	if t := p.template.Selected; t != p.drafted && t != "" && p.OnDraft != nil {
-		p.drafted = t
-		p.OnDraft(t)
+	next := draft{p.kind.Class(), p.template.Selected}
+	if next != p.drafted && next.template != "" && p.kind != KindTemplate && p.OnDraft != nil {
+		p.drafted = next
+		p.OnDraft(next.class, next.template)
 	}
 }
 
@@ -228,14 +229,15 @@ func (p *Page) grown() {
 
 func (p *Page) setKind(kind Kind) {
 	p.kind = kind
-	for i, one := range []Kind{KindApp, KindTemplate} {
+	for i, one := range Kinds() {
 		p.kinds[i].Set(-1, one == kind)
 	}
-	app := kind == KindApp
-	control.Show(p.colours, app)
-	control.Show(p.start, app)
-	control.Show(p.advanced.toggle, app)
-	if !app {
+	own := kind != KindTemplate // a template takes all else from what it copies
+	control.Show(p.colours, own)
+	control.Show(p.network.box, own)
+	control.Show(p.start, kind.startsAtOnce())
+	control.Show(p.advanced.toggle, own)
+	if !own {
 		p.advanced.fold(true)
 	}
 	p.check()
@@ -288,13 +290,11 @@ func (p *Page) check() {
 	switch {
 	case template != "":
 		wrong(p.tempHint, template)
-	case p.kind == KindTemplate:
-		quiet(p.tempHint, words.T("The new template begins as a copy of %s.", p.template.Selected))
 	default:
-		quiet(p.tempHint, words.T("Its programs come from here; its files stay its own."))
+		quiet(p.tempHint, p.kind.hint(p.template.Selected))
 	}
 	p.advanced.draw(paint)
-	wrongMore := p.kind == KindApp && len(p.advanced.faults) > 0
+	wrongMore := p.kind != KindTemplate && len(p.advanced.faults) > 0
 	p.create.Able(name == "" && template == "" && !wrongMore && !p.busy)
 	p.draft()
 }
@@ -328,10 +328,10 @@ func (p *Page) submit() {
 		Kind:     p.kind,
 		Label:    p.label(),
 		Template: dom0.Name(p.template.Selected), // one of the snapshot's
-		StartNow: p.start.Checked && p.kind == KindApp,
+		StartNow: p.start.Checked && p.kind.startsAtOnce(),
 	}
-	if p.kind == KindApp {
-		w.Advanced = p.advanced.wish()
+	if p.kind != KindTemplate {
+		w.Network, w.Advanced = p.network.wish(), p.advanced.wish()
 	}
 	p.OnCreate(w)
 }

@@ -146,3 +146,73 @@ func TestAnEarlierWishComesBack(t *testing.T) {
 		t.Errorf("the wish came back as %+v", *wishes)
 	}
 }
+
+func TestEachKindAsksForWhatItNeeds(t *testing.T) {
+	for kind, want := range map[Kind]struct {
+		class          dom0.Class
+		colours, start bool
+		property       string
+	}{
+		KindApp:        {dom0.AppVM, true, true, ""},
+		KindDisposable: {dom0.AppVM, true, false, "True"},
+		KindStandalone: {dom0.StandaloneVM, true, true, ""},
+		KindTemplate:   {dom0.TemplateVM, false, false, ""},
+	} {
+		p, wishes := page(t, offer("debian-12"), Wish{})
+		var drafts []dom0.Class
+		p.OnDraft = func(class dom0.Class, _ string) { drafts = append(drafts, class) }
+		for _, one := range p.kinds {
+			if one.Title == kind.Title() {
+				test.Tap(one)
+			}
+		}
+		if p.colours.Visible() != want.colours || p.network.box.Visible() != want.colours || p.start.Visible() != want.start {
+			t.Errorf("%s: colours %v, network %v, start %v", kind, p.colours.Visible(), p.network.box.Visible(), p.start.Visible())
+		}
+		if kind != KindTemplate && (len(drafts) == 0 || drafts[len(drafts)-1] != want.class) {
+			t.Errorf("%s: the tables of %v were asked for", kind, drafts)
+		}
+		test.Type(p.name, "mail")
+		test.Tap(p.create)
+		if len(*wishes) != 1 {
+			t.Fatalf("%s: %d wishes", kind, len(*wishes))
+		}
+		got := (*wishes)[0].Wanted()
+		if got.Class != want.class || got.Template != "debian-12" || got.Properties["template_for_dispvms"] != want.property {
+			t.Errorf("%s: %+v is wanted", kind, got)
+		}
+	}
+}
+
+func TestTheNetworkIsTheUsualOneOrAnotherOrNone(t *testing.T) {
+	s := offer("debian-12")
+	s.Qubes = append(s.Qubes, dom0.Qube{ID: "n", Name: "sys-net", Class: dom0.AppVM, ProvidesNetwork: true})
+	for choice, want := range map[string]Network{
+		"Default (sys-net)": {},
+		"offline":           {Chosen: true},
+		"sys-net":           {Chosen: true, From: "sys-net"},
+	} {
+		p, wishes := page(t, s, Wish{})
+		p.Offer([]dom0.Property{{Name: "netvm", Value: "sys-net", Default: true}})
+		test.Type(p.name, "mail")
+		p.network.choice.SetSelected(choice)
+		p.Update(s)
+		test.Tap(p.create)
+		if len(*wishes) != 1 || (*wishes)[0].Network != want {
+			t.Errorf("%s: the wish is %+v", choice, *wishes)
+			continue
+		}
+		netvm, set := (*wishes)[0].Wanted().Properties["netvm"]
+		if set != want.Chosen || netvm != string(want.From) {
+			t.Errorf("%s: netvm is %q, %v", choice, netvm, set)
+		}
+	}
+	p, _ := page(t, s, Wish{Name: "mail", Kind: KindApp, Network: Network{Chosen: true, From: "sys-net"}})
+	if p.network.choice.Selected != "sys-net" {
+		t.Errorf("an earlier wish comes back as %q", p.network.choice.Selected)
+	}
+	p.Update(offer("debian-12"))
+	if p.network.choice.Selected != p.network.choice.Options[0] {
+		t.Errorf("a network that is gone stays selected: %q", p.network.choice.Selected)
+	}
+}

@@ -29,9 +29,11 @@ type (
 
 // The classes and states that windows tell apart.
 const (
-	AdminVM    = qube.AdminVM
-	TemplateVM = qube.TemplateVM
-	AppVM      = qube.AppVM
+	AdminVM      = qube.AdminVM
+	TemplateVM   = qube.TemplateVM
+	AppVM        = qube.AppVM
+	StandaloneVM = qube.StandaloneVM
+	DispVM       = qube.DispVM
 
 	Halted    = qube.Halted
 	Transient = qube.Transient

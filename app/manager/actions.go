@@ -330,10 +330,10 @@ func (m *Manager) newQube(earlier create.Wish) {
 	page := create.New(m.state, earlier)
 	page.OnCancel = m.closeSheet
 	page.OnCreate = func(w create.Wish) { m.create(page, w) }
-	page.OnDraft = func(template string) {
+	page.OnDraft = func(class dom0.Class, template string) {
 		var rows []dom0.Property
 		m.inquire(func(ctx context.Context) (err error) {
-			rows, err = m.client.DraftProperties(ctx, dom0.AppVM, template)
+			rows, err = m.client.DraftProperties(ctx, class, template)
 			return err
 		}, func(err error) {
 			if err == nil { // else the fields stay without their defaults
@@ -341,9 +341,9 @@ func (m *Manager) newQube(earlier create.Wish) {
 			}
 		})
 	}
-	page.OnCheck = func(property, value string, answer func(string)) {
+	page.OnCheck = func(class dom0.Class, property, value string, answer func(string)) {
 		m.inquire(func(ctx context.Context) error {
-			return m.client.CheckProperty(ctx, dom0.AppVM, "", property, value)
+			return m.client.CheckProperty(ctx, class, "", property, value)
 		}, func(err error) {
 			why := ""
 			if err != nil {
@@ -373,8 +373,7 @@ func (m *Manager) create(page *create.Page, w create.Wish) {
 			}
 			return m.client.Clone(ctx, source.ID, w.Name)
 		}
-		rows, private := w.Advanced.Properties()
-		return m.client.Create(ctx, dom0.NewQube{Name: w.Name, Class: dom0.AppVM, Label: w.Label, Template: w.Template, Properties: rows, Private: private})
+		return m.client.Create(ctx, w.Wanted())
 	}
 	m.request(ask, func(id dom0.JobID, err error) {
 		if err != nil {

@@ -599,3 +599,17 @@ func TestTheMenuIsForTheRowUnderThePointer(t *testing.T) {
 		t.Error("no menu by the keyboard")
 	}
 }
+
+func TestStandaloneAndDisposableTemplateAreAskedForByTheirNames(t *testing.T) {
+	r := dark(t, household())
+	for kind, call := range map[string]string{
+		"Standalone":          "create mail StandaloneVM red debian-12",
+		"Disposable template": "create mail AppVM red debian-12 template_for_dispvms=True",
+	} {
+		r.control(fyne.KeyN)
+		r.write("mail")
+		r.tapChip(kind)
+		r.tap("Create")
+		r.asked(call)
+	}
+}

@@ -218,6 +218,18 @@ func (r *rig) tap(word string) {
 	test.Tap(b)
 }
 
+// tapChip taps the visible chip with that word.
+func (r *rig) tapChip(word string) {
+	r.t.Helper()
+	for _, o := range r.objects() {
+		if c, ok := o.(*control.Chip); ok && c.Title == word && c.Visible() {
+			test.Tap(c)
+			return
+		}
+	}
+	r.t.Fatalf("there is no chip %q", word)
+}
+
 // says reports whether a visible text is on the window.
 func (r *rig) says(text string) bool {
 	for _, o := range r.objects() {

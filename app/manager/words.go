@@ -66,6 +66,10 @@ func classWord(class dom0.Class) string {
 		return words.T("App qube")
 	case dom0.TemplateVM:
 		return words.T("Template")
+	case dom0.StandaloneVM:
+		return words.T("Standalone qube")
+	case dom0.DispVM:
+		return words.T("Disposable")
 	case dom0.AdminVM:
 		return words.T("Administrative domain")
 	}
