@@ -19,7 +19,6 @@ import (
 	"cubicle/theme"
 )
 
-
 // Wish is what the page was filled in with.
 type Wish struct {
 	Name     dom0.Name
