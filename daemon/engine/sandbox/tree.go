@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,8 @@ func (e *Engine) newTree(m engine.Machine, ids uint32) (t *tree, err error) {
 			err = errors.Join(err, e.dropTree(t))
 		}
 	}()
+	own := openImages(m)
+	defer func() { t.loops = append(t.loops, own.close()...) }()
 	var shared [2]*base // of root and private volume
 	for i, v := range []storage.Attachment{m.Root, m.Private} {
 		if v.Overlay == nil {
@@ -59,7 +62,7 @@ func (e *Engine) newTree(m engine.Machine, ids uint32) (t *tree, err error) {
 	if err != nil {
 		return t, err
 	}
-	return t, inThread(func() error { return t.build(m, ids, userNS, shared, e.options.Runtime) })
+	return t, inThread(func() error { return t.build(m, ids, userNS, shared, own, e.options.Runtime) })
 }
 
 // idmapOf returns the user namespace that moves ids, which is the engine's to
@@ -85,9 +88,51 @@ func (e *Engine) idmapOf(ids uint32) (*os.File, error) {
 	return ns, nil
 }
 
+// images are detached mounts of what root and private volume write to. They
+// are made side by side and beside the rest of the tree: most of it is the
+// kernel's waiting for other processors (loop devices, journals).
+type images struct {
+	making sync.WaitGroup
+	mounts [2]*os.File // nil for a machine without the volume
+	loops  [2]*loopDevice
+	errs   [2]error
+}
+
+func openImages(m engine.Machine) *images {
+	own := &images{}
+	for i, v := range []storage.Attachment{m.Root, m.Private} {
+		layer, options := v.Base, []string{"discard", noZeroing}
+		if v.Overlay != nil {
+			layer, options = *v.Overlay, []string{noZeroing}
+		}
+		if layer.Path != "" {
+			own.making.Go(func() { own.mounts[i], own.loops[i], own.errs[i] = mountImage(layer, options...) })
+		}
+	}
+	return own
+}
+
+// get waits for an image. The mount stays the images'.
+func (own *images) get(i int) (*os.File, error) {
+	own.making.Wait()
+	return own.mounts[i], own.errs[i]
+}
+
+// close lets go of the mounts and tells which loop devices they have.
+func (own *images) close() (used []loopDevice) {
+	own.making.Wait()
+	for i, l := range own.loops {
+		if l != nil {
+			own.mounts[i].Close()
+			used = append(used, *l)
+		}
+	}
+	return used
+}
+
 // build runs on a thread of its own. shared are the images below root and
 // private volume, where these are overlays.
-func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared [2]*base, runtime string) error {
+func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared [2]*base, own *images, runtime string) error {
 	// Taken first: agent and link may lie below what the hideout covers.
 	agent, err := cloneMount(m.AgentDir, 0)
 	if err != nil {
@@ -116,12 +161,21 @@ func (t *tree) build(m engine.Machine, ids uint32, userNS *os.File, shared [2]*b
 	if err := unix.Mount("cubicle", t.hideout, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=0755,size=64k"); err != nil {
 		return fmt.Errorf("mount on %s: %w", t.hideout, err)
 	}
-	if err := t.volume(m.Root, lower[0], treeRoot, ids, userNS); err != nil {
-		return fmt.Errorf("root volume: %w", err)
-	}
-	if m.Private.Base.Path != "" {
-		if err := t.volume(m.Private, lower[1], treeRW, ids, userNS); err != nil {
-			return fmt.Errorf("private volume: %w", err)
+	for i, name := range []string{treeRoot, treeRW} {
+		mount, err := own.get(i)
+		switch {
+		case err != nil:
+		case mount == nil:
+			continue
+		case lower[i] != nil:
+			err = t.overlay(lower[i], mount, name, ids, userNS)
+		default:
+			if err = idmap(mount, userNS); err == nil {
+				err = place(mount, filepath.Join(t.hideout, name))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s volume: %w", []string{"root", "private"}[i], err)
 		}
 	}
 	for name, mount := range map[string]*os.File{treeAgent: agent, treeLink: link} {
@@ -153,33 +207,10 @@ func (b *base) copy() (*os.File, error) {
 	return mount, enter(home)
 }
 
-// volume mounts a volume at its place in the tree; lower is what its overlay
-// stands on.
-func (t *tree) volume(v storage.Attachment, lower *os.File, name string, ids uint32, userNS *os.File) error {
-	if v.Overlay != nil {
-		return t.overlay(lower, *v.Overlay, name, ids, userNS)
-	}
-	return t.image(v.Base, name, userNS, "discard", noZeroing)
-}
-
-// image mounts a layer with the qube's ids.
-func (t *tree) image(l storage.Layer, name string, userNS *os.File, options ...string) error {
-	mount, loop, err := mountImage(l, options...)
-	if err != nil {
-		return err
-	}
-	defer mount.Close()
-	t.loops = append(t.loops, *loop)
-	if err := idmap(mount, userNS); err != nil {
-		return err
-	}
-	return place(mount, filepath.Join(t.hideout, name))
-}
-
 // overlay joins a read-only file system and the layer that takes the writes.
 // That layer keeps the host's ids of the qube: an idmapped one would make the
 // overlay read-only.
-func (t *tree) overlay(lower *os.File, over storage.Layer, name string, ids uint32, userNS *os.File) error {
+func (t *tree) overlay(lower, over *os.File, name string, ids uint32, userNS *os.File) error {
 	if err := idmap(lower, userNS); err != nil {
 		return err
 	}
@@ -187,13 +218,7 @@ func (t *tree) overlay(lower *os.File, over storage.Layer, name string, ids uint
 	if err := place(lower, lowerDir); err != nil {
 		return err
 	}
-	mount, loop, err := mountImage(over, noZeroing)
-	if err != nil {
-		return err
-	}
-	defer mount.Close()
-	t.loops = append(t.loops, *loop)
-	if err := place(mount, upperDir); err != nil {
+	if err := place(over, upperDir); err != nil {
 		return err
 	}
 	upper, work := filepath.Join(upperDir, "upper"), filepath.Join(upperDir, "work")
