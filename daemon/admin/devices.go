@@ -8,10 +8,12 @@ import (
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/device"
+	"cubicle/daemon/qube"
 )
 
 // deviceMethods are spec/admin-api.md §2.6. No engine of this system passes
-// devices to qubes: there is none to list, and none can be attached.
+// devices to qubes (core.NoDevices): attached are those that qubes, whose
+// machines are somebody else's, have taken by themselves.
 func deviceMethods() map[string]method {
 	m := map[string]method{
 		"admin.vm.device.denied.List":   {onAny, absent, absent, listDenied},
@@ -51,25 +53,49 @@ func (c *call) device(class device.Class) (device.Device, error) {
 	return d, deviceKind(err)
 }
 
-// listAvailable has nothing to list, but for what is wrong with the question.
-func listAvailable(_ context.Context, c *call, class device.Class) (string, error) {
-	if c.req.Arg == "" {
-		return "", nil
+// refresh has the devices of a class that a qube offers looked for again.
+func (c *call) refresh(ctx context.Context, q core.Qube, class device.Class) error {
+	if c.Devices == nil {
+		return nil
 	}
-	return "", deviceKind(device.CheckPort(class, c.req.Arg))
+	return c.Devices(ctx, q, class)
+}
+
+// listAvailable lists what the destination offers, by PORT:ID.
+func listAvailable(ctx context.Context, c *call, class device.Class) (string, error) {
+	if c.req.Arg != "" {
+		if err := device.CheckPort(class, c.req.Arg); err != nil {
+			return "", deviceKind(err)
+		}
+	}
+	if err := c.refresh(ctx, c.dest, class); err != nil {
+		return "", err
+	}
+	q, ok := c.core.View().Lookup(c.dest.UUID())
+	if !ok {
+		return "", core.Failf(core.NotFound, "%s was removed", c.dest.Name())
+	}
+	var list []string
+	for _, i := range q.Offered(class) {
+		if c.req.Arg == "" || i.Port == c.req.Arg {
+			list = append(list, i.Key()+" "+i.Serialize())
+		}
+	}
+	slices.Sort(list)
+	return lines(list), nil
 }
 
 func listAttached(_ context.Context, c *call, class device.Class) (string, error) {
-	if c.req.Arg == "" {
-		return "", nil
-	}
-	_, err := device.ParsePort(class, c.req.Arg)
-	return "", deviceKind(err)
+	return c.list(class, core.Qube.Attached)
 }
 
 func listAssigned(_ context.Context, c *call, class device.Class) (string, error) {
-	all := device.Device{Class: class, Backend: device.Any, Port: device.Any, ID: device.Any}
-	wanted := all
+	return c.list(class, func(q core.Qube, class device.Class) []device.Assignment { return q.Devices() })
+}
+
+// list lists those of the destination's devices that the argument names.
+func (c *call) list(class device.Class, of func(core.Qube, device.Class) []device.Assignment) (string, error) {
+	wanted := device.Device{Class: class, Backend: device.Any, Port: device.Any, ID: device.Any}
 	if c.req.Arg != "" {
 		var err error
 		if wanted, err = device.ParsePort(class, c.req.Arg); err != nil {
@@ -77,9 +103,9 @@ func listAssigned(_ context.Context, c *call, class device.Class) (string, error
 		}
 	}
 	var list []string
-	for _, a := range c.dest.Devices() {
+	for _, a := range of(c.dest, class) {
 		if a.At(wanted) {
-			list = append(list, a.Key()+" "+a.Serialize(c.dest.Name()))
+			list = append(list, a.Device.Key()+" "+a.Serialize(c.dest.Name()))
 		}
 	}
 	return lines(list), nil
@@ -105,7 +131,7 @@ func unassign(_ context.Context, c *call, class device.Class) (string, error) {
 	return "", c.core.UnassignDevice(c.dest.UUID(), d)
 }
 
-func attach(_ context.Context, c *call, class device.Class) (string, error) {
+func attach(ctx context.Context, c *call, class device.Class) (string, error) {
 	d, err := c.device(class)
 	if err != nil {
 		return "", err
@@ -116,15 +142,20 @@ func attach(_ context.Context, c *call, class device.Class) (string, error) {
 	if !c.dest.State().IsUp() {
 		return "", core.Failf(core.NotRunning, "%s is not running", c.dest.Name())
 	}
-	return "", c.core.NoDevices(c.dest, class)
+	if b, ok := c.view.Named(qube.Name(d.Backend)); ok {
+		if err := c.refresh(ctx, b, class); err != nil {
+			return "", err
+		}
+	}
+	return "", c.core.AttachDevice(c.dest.UUID(), d)
 }
 
-func detach(_ context.Context, c *call, class device.Class) (string, error) {
+func detach(ctx context.Context, c *call, class device.Class) (string, error) {
 	d, err := c.device(class)
 	if err != nil {
 		return "", err
 	}
-	return "", core.Failf(core.DeviceNotAssigned, "%s is not attached to %s", d, c.dest.Name())
+	return "", c.core.DetachDevice(ctx, c.dest.UUID(), d)
 }
 
 func setAssignment(_ context.Context, c *call, class device.Class) (string, error) {

@@ -18,6 +18,9 @@ import (
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
+	"cubicle/daemon/core/devices"
+	"cubicle/daemon/device"
+	"cubicle/daemon/device/host"
 	"cubicle/daemon/engine"
 	"cubicle/daemon/policy"
 	"cubicle/daemon/qube"
@@ -91,6 +94,10 @@ func play(t *testing.T, file string, asked map[string]bool) {
 			}
 			return maps.Clone(g.entries), nil
 		}
+		host := func(c device.Class) ([]device.Info, error) {
+			return host.System{}.Devices(c) // no more than every machine has
+		}
+		s.Devices = devices.New(s.core, devices.Sources{Database: s.Database, Host: host}, quiet()).Refresh
 	})
 	for _, name := range streaming {
 		asked[name] = true // by tests of their own

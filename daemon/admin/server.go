@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/core"
+	"cubicle/daemon/device"
 	"cubicle/daemon/policy"
 )
 
@@ -47,6 +48,9 @@ type Server struct {
 	// Database reads the entries below a path of a running qube's QubesDB;
 	// nil: none can be read.
 	Database func(ctx context.Context, q core.Qube, prefix string) (map[string]string, error)
+	// Devices has the devices of a class that a qube offers looked for again
+	// (devices.Watch); nil: the core knows of all.
+	Devices func(ctx context.Context, q core.Qube, c device.Class) error
 	// RequestTime is how long a client may take to send its request,
 	// ReplyTime how long to take a reply, or the events that are due. One that
 	// is slower is hung up on.

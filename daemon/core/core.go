@@ -225,9 +225,16 @@ func (c *Core) must(change func(*tx)) {
 	_ = c.update(func(t *tx) error { change(t); return nil })
 }
 
-// edit returns a copy of a qube's entry that the change may write to, but for
-// what its record refers to, or nil.
+// edit returns a copy of a qube's entry, or dom0's, that the change may write
+// to, but for what its record refers to, or nil.
 func (t *tx) edit(id qube.UUID) *entry {
+	if id == qube.Dom0UUID {
+		if t.v.dom0 == t.before.dom0 {
+			dom0 := *t.v.dom0
+			t.v.dom0 = &dom0
+		}
+		return t.v.dom0
+	}
 	old, ok := t.v.qubes[id]
 	if !ok {
 		return nil
@@ -240,17 +247,10 @@ func (t *tx) edit(id qube.UUID) *entry {
 	return &e
 }
 
-// amend is edit, for dom0 as well, with a record of the change's own that will
-// be saved.
+// amend is edit with a record of the change's own that will be saved.
 func (t *tx) amend(id qube.UUID) *entry {
-	var e *entry
-	if id == qube.Dom0UUID {
-		if t.v.dom0 == t.before.dom0 {
-			dom0 := *t.v.dom0
-			t.v.dom0 = &dom0
-		}
-		e = t.v.dom0
-	} else if e = t.edit(id); e == nil {
+	e := t.edit(id)
+	if e == nil {
 		return nil
 	}
 	if !slices.Contains(t.saved, e) {

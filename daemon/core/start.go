@@ -218,6 +218,7 @@ func (c *Core) tryStart(ctx context.Context, id qube.UUID, p *progress) (<-chan 
 			if e := t.edit(id); e != nil {
 				e.state, e.xid, e.engine, e.started = qube.Halted, -1, "", time.Time{}
 				t.emit(e, "domain-start-failed", Arg{"reason", err.Error()})
+				t.offerNothing(e)
 			}
 		})
 		return nil, err

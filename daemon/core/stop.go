@@ -125,6 +125,7 @@ func (c *Core) ended(id qube.UUID, r *run) {
 		}
 		t.emit(e, "domain-stopped")
 		t.emit(e, "domain-shutdown")
+		t.offerNothing(e)
 		t.newRun(e)
 	})
 	if q, err := c.find(id); err == nil && q.isThrowaway() {

@@ -47,6 +47,7 @@ type entry struct {
 	cpu      float64   // percent of one core
 	disk     int64     // bytes
 	outdated bool
+	offered  map[device.Class][]device.Info // sorted by port; never changed
 }
 
 // Qube is a qube in a View, a source of the property table.

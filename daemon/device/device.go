@@ -203,6 +203,20 @@ func ParseInterfaces(text string) ([]string, error) {
 	return codes, nil
 }
 
+// InterfaceFits reports whether the code of an interface is one that a
+// pattern, in which '*' is every character, names.
+func InterfaceFits(pattern, code string) bool {
+	if len(pattern) != len(code) {
+		return false
+	}
+	for i := range len(code) {
+		if pattern[i] != '*' && pattern[i] != code[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // clip shortens unchecked text for a message, and keeps it printable.
 func clip(s string) string {
 	if len(s) > 64 {

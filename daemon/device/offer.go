@@ -353,3 +353,6 @@ func (i Info) Is(d Device) bool {
 func (i Info) Equal(o Info) bool {
 	return i.Serialize() == o.Serialize() && i.ReadOnly == o.ReadOnly && i.Size == o.Size
 }
+
+// Plain is text of whatever origin as Info has it.
+func Plain(text string) string { return known(text) }
