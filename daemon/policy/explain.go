@@ -27,21 +27,50 @@ type Question struct {
 	RequestedSource string `json:"requested_source"`
 }
 
-// Explanation is what becomes of a call, and why.
+// Explanation is what becomes of a call, and why. As JSON it says null where
+// it has nothing to say.
 type Explanation struct {
-	Result        Result   `json:"result"`
-	Target        string   `json:"target,omitempty"` // of an allowed call
-	User          string   `json:"user,omitempty"`   // of an allowed call or one to ask about; absent: the target's default
-	Autostart     *bool    `json:"autostart,omitempty"`
-	Notify        bool     `json:"notify"`
-	Service       string   `json:"service,omitempty"` // what is called instead, for a remote qube
-	Rule          string   `json:"rule,omitempty"`    // FILE:LINE
-	Targets       []string `json:"targets,omitempty"` // sorted; what would be offered
-	DefaultTarget string   `json:"default_target,omitempty"`
-	Reason        string   `json:"reason,omitempty"` // the code of a denial, or the text of an error
+	Result        Result
+	Target        string   // of an allowed call
+	User          string   // of an allowed call or one to ask about; empty: the target's default
+	Autostart     *bool    // of those, too
+	Notify        bool     // the person is told
+	Service       string   // what is called instead, for a remote qube
+	Rule          string   // FILE:LINE
+	Targets       []string // sorted; what would be offered
+	DefaultTarget string
+	Reason        string // the code of a denial, or the text of an error
 
 	rule *Rule
 	why  Reason
+}
+
+// MarshalJSON writes the keys that tools rely on, all of them each time. The
+// user of an allowed call is DEFAULT where no rule names one, as upstream's
+// policy daemon says it (spec/qrexec.md §10).
+func (e Explanation) MarshalJSON() ([]byte, error) {
+	orNull := func(text string) *string {
+		if text == "" {
+			return nil
+		}
+		return &text
+	}
+	user := e.User
+	if user == "" && e.Result == Result(Allow) {
+		user = "DEFAULT"
+	}
+	return json.Marshal(struct {
+		Result        Result   `json:"result"`
+		Target        *string  `json:"target"`
+		User          *string  `json:"user"`
+		Autostart     *bool    `json:"autostart"`
+		Notify        bool     `json:"notify"`
+		Rule          *string  `json:"rule"`
+		Targets       []string `json:"targets"`
+		DefaultTarget *string  `json:"default_target"`
+		Reason        *string  `json:"reason"`
+		Service       string   `json:"service,omitempty"`
+	}{e.Result, orNull(e.Target), orNull(user), e.Autostart, e.Notify, orNull(e.Rule), e.Targets, orNull(e.DefaultTarget), orNull(e.Reason), e.Service})
 }
 
 // Explain decides a call and says why.

@@ -32,6 +32,62 @@ func Check(dirs Dirs, file string, text []byte) error {
 	return err
 }
 
+// DirsIn finds the folders of a policy that somebody has put together in one
+// folder: policy.d, run and legacy in it, as far as they are there, or the
+// folder itself where its files are policies.
+func DirsIn(dir string) (Dirs, error) {
+	found, err := filepath.Glob(filepath.Join(dir, "*"+Suffix))
+	if err != nil {
+		return Dirs{}, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return Dirs{}, err
+	}
+	d := Dirs{Legacy: filepath.Join(dir, "legacy")}
+	for _, name := range []string{"policy.d", "run"} {
+		if len(found) == 0 && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name && e.IsDir() }) {
+			d.Policy = append(d.Policy, filepath.Join(dir, name))
+		}
+	}
+	if d.Policy == nil {
+		d.Policy = []string{dir}
+	}
+	return d, nil
+}
+
+// Lint tells what is wrong with a text as a file of that name, and with what
+// it includes; nothing else of the policy is read. Relative names begin at the
+// first folder of dirs. A file in the format of Qubes 4.0 (old) is taken for
+// one that !include-service names.
+func Lint(dirs Dirs, file string, text []byte, old bool) error {
+	file = filepath.Clean(file)
+	if text == nil {
+		text = []byte{}
+	}
+	r := &reader{files: files{dirs: dirs, other: file, text: text}}
+	s := source{name: file, base: dirs.Policy[0]}
+	if old {
+		s.old, s.service, s.argument = true, "*", "*"
+	}
+	var err error
+	if base := filepath.Base(file); strings.HasSuffix(base, Suffix) {
+		if bad := checkFileName(base); bad != nil {
+			err = r.fail(file, 0, bad)
+		}
+	}
+	if err == nil {
+		err = r.file(s, file, 0)
+	}
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	if len(r.problems) > 0 {
+		return r.problems
+	}
+	return nil
+}
+
 func load(f files) (*Policy, error) {
 	r := &reader{files: f}
 	if err := r.all(); err != nil && !errors.Is(err, errEnough) {
