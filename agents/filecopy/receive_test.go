@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -213,29 +211,6 @@ func TestDeepTree(t *testing.T) {
 	}
 	if len(tr.open) > maxOpen {
 		t.Errorf("%d folders are open", len(tr.open))
-	}
-}
-
-// TestManyFolders: a stream of folders costs no memory that grows with it.
-func TestManyFolders(t *testing.T) {
-	const folders = 20_000
-	r, w := io.Pipe()
-	go func() {
-		for i := range folders {
-			if _, err := io.WriteString(w, folderRec(fmt.Sprint(i))); err != nil {
-				return
-			}
-		}
-		_, _ = io.WriteString(w, end)
-	}()
-	f, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var out bytes.Buffer
-	if status, err := (Receiver{Dir: f}).Receive(r, &out); status != 0 || err != nil {
-		t.Errorf("%d, %v", status, err)
 	}
 }
 
