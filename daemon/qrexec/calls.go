@@ -1,7 +1,6 @@
 package qrexec
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,296 +8,291 @@ import (
 	"time"
 
 	"cubicle/daemon/qrexec/control"
-	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
 )
 
-const dom0 vchan.Domain = 0
-
 // Limits and times of calls (spec/qrexec.md §2).
 const (
-	maxClients     = 256 // local clients of one qube
-	maxAgentQueue  = 512 // messages that an agent has not read
-	maxRelays      = 512 // open data channels of one qube
-	agentHello     = 60 * time.Second
-	clientHello    = 5 * time.Second
-	dataConnect    = 10 * time.Second // for dom0's program to offer its end
-	firstPort      = vchan.PortDataFirst
-	lastPort       = vchan.PortDataLast
-	agentReadahead = 4096 // upstream's ring
+	maxCallsOut = 256 // calls of one qube's programs
+	maxStreams  = 512 // open data channels of one qube
+	firstPort   = vchan.PortDataFirst
+	lastPort    = vchan.PortDataLast
+
+	dataConnect = 10 * time.Second  // for dom0's program to offer its end
+	qubeConnect = 120 * time.Second // for qubes to ask for theirs
 )
 
-// call is a call into the qube: its port is busy until the agent says that
-// it is over.
+// side is a part in a call.
+type side int
+
+const (
+	callerSide  side = iota // vchan server of the data channel
+	serviceSide             // vchan client
+)
+
+// op is what a qube on this side does with the data channel.
+func (s side) op() vchan.LinkOp {
+	if s == callerSide {
+		return vchan.LinkListen
+	}
+	return vchan.LinkDial
+}
+
+// call joins two streams: each side's. A side is a qube, which then has a leg,
+// or dom0, which has a host. Router.mu guards all of it.
 type call struct {
+	r      *Router
+	ask    *question // nil for a call that qubesd was not asked for
+	legs   [2]*leg
+	host   host // dom0's side; nil between qubes
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	streams  [2]*net.UnixConn // by side
+	begun    time.Time
+	joined   time.Time // when both streams were there
+	relaying bool
+	ended    bool
+	clock    *time.Timer // ends what is not joined in time; may be nil
+	client   net.Conn    // of dom0, closed when the call is over; or nil
+}
+
+// leg is a qube's part in a call. It is in the qube's table, and its port is
+// busy, until the agent says that the call is over.
+type leg struct {
+	call   *call
+	q      *qube
+	side   side
+	peer   vchan.Domain
 	port   vchan.Port
-	client net.Conn // closed when the call is over
-	opened bool     // the agent has asked for the data channel
-	relay  *net.UnixConn
+	own    bool // the port is one of this qube's 256
+	opened bool // its agent has asked for the data channel
+	over   bool // it is out of its qube's table
+	lost   bool // its agent is gone, and says nothing any more
 }
 
-// agentConn is one life of a qube's control channel.
-type agentConn struct {
-	version wire.Version
-	out     *outbox[[]byte]
-	conn    net.Conn
+type legKey struct {
+	peer vchan.Domain
+	port vchan.Port
 }
 
-// send queues a message. An agent that leaves its messages unread loses its
-// control channel.
-func (a *agentConn) send(b []byte) bool {
-	if a.out.put(b) {
-		return true
-	}
-	a.conn.Close()
-	return false
+func (l *leg) key() legKey { return legKey{l.peer, l.port} }
+
+// newCall is a call that has no side yet.
+func (r *Router) newCall() *call {
+	c := &call{r: r, begun: time.Now()}
+	c.ctx, c.cancel = context.WithCancel(r.ctx)
+	return c
 }
 
-// serveAgent is the daemon's end of a control channel: hello, then the
-// agent's messages until it is lost. Everything that it reads is hostile.
-func (q *qube) serveAgent(conn net.Conn) error {
-	stop := context.AfterFunc(q.ctx, func() { conn.Close() })
-	defer stop()
-	version, err := agentHelloExchange(conn)
-	if err != nil {
-		return fmt.Errorf("hello: %w", err)
+// join gives a qube its part. Port zero allocates one of its own (spec/qrexec.md
+// §2); else it is the peer's. mu is held.
+func (c *call) join(q *qube, s side, peer vchan.Domain, port vchan.Port) (*leg, error) {
+	l := &leg{call: c, q: q, side: s, peer: peer, port: port}
+	if s == callerSide && q.callsOut >= maxCallsOut {
+		return nil, errors.New("the qube has too many calls under way")
 	}
-	a := &agentConn{version: version, conn: conn, out: newOutbox(maxAgentQueue, func([]byte) {})}
-	local, err := q.listenLocal()
-	if err != nil {
-		q.log.Error("no socket for local clients", "err", err)
-		return err
+	if port == 0 {
+		l.own = true
+		l.port = q.freePort(peer)
+		if l.port == 0 {
+			return nil, errors.New("all ports are busy")
+		}
+		q.ports[l.port] = l
+	} else if q.legs[l.key()] != nil {
+		return nil, fmt.Errorf("port %d of domain %d is busy", port, peer)
 	}
-	q.r.mu.Lock()
-	q.agent = a
-	q.r.mu.Unlock()
-	q.wg.Go(func() {
-		if err := a.out.run(func(b []byte) error { _, err := conn.Write(b); return err }); err != nil {
-			conn.Close()
+	if s == callerSide {
+		q.callsOut++
+	}
+	q.legs[l.key()] = l
+	c.legs[s] = l
+	return l, nil
+}
+
+// freePort returns the lowest free port toward a peer, or zero. Both daemons
+// of a pair of qubes never choose the same: one takes even ports, the other
+// odd ones (spec/qrexec.md §2). A port that the peer still uses with us is
+// not free: its agent will say later which call it has ended.
+func (q *qube) freePort(peer vchan.Domain) vchan.Port {
+	port, step := firstPort, vchan.Port(1)
+	if peer != dom0 {
+		step = 2
+		if peer > q.Domain {
+			port++
+		}
+	}
+	other := q.r.qubes[peer]
+	for ; port <= lastPort; port += step {
+		if q.ports[port] == nil && (other == nil || other.legs[legKey{q.Domain, port}] == nil) {
+			return port
+		}
+	}
+	return 0
+}
+
+// drop takes the leg out of its qube's table; mu is held.
+func (l *leg) drop() {
+	if l.over {
+		return
+	}
+	l.over = true
+	delete(l.q.legs, l.key())
+	if l.own {
+		delete(l.q.ports, l.port)
+	}
+	if l.side == callerSide {
+		l.q.callsOut--
+	}
+	if s := l.call.streams[l.side]; s != nil {
+		delete(l.q.streams, s)
+	}
+}
+
+// release ends a leg, whose agent says that the call is over. What it has sent
+// is still delivered. mu is held.
+func (l *leg) release() {
+	c := l.call
+	l.drop()
+	if c.client != nil {
+		c.client.Close()
+	}
+	stream := c.streams[l.side]
+	if stream != nil {
+		shut(stream)
+	}
+	switch {
+	case c.ended:
+	case c.isDirect():
+		c.end(nil)
+		c.forget()
+	case c.relaying:
+		c.end(nil)
+	case l.side == callerSide || stream == nil:
+		c.fail(errors.New("a side ended the call before it began"))
+	}
+}
+
+// lose is release for a leg whose agent is gone. The data channel may live on
+// without it, and the port is busy as long (spec/qrexec.md §7.7). mu is held.
+func (l *leg) lose() {
+	c := l.call
+	l.lost = true
+	switch {
+	case !c.isDirect():
+		if c.client != nil {
+			c.client.Close()
+		}
+		if !c.relaying {
+			c.fail(errors.New("an agent was lost before the call began"))
+		}
+	case c.client != nil:
+		// This tells dom0's program that the call is over, and its own end
+		// tells us.
+		if h, ok := c.client.(interface{ CloseWrite() error }); ok {
+			_ = h.CloseWrite()
+		}
+	default: // nobody is left to ask, when both are lost
+		for _, other := range c.legs {
+			if other != nil && !other.lost {
+				return
+			}
+		}
+		c.end(errors.New("both agents were lost"))
+		c.forget()
+	}
+}
+
+// leave is lose for a leg whose qube is gone; mu is held.
+func (l *leg) leave() {
+	c := l.call
+	stream := c.streams[l.side]
+	l.drop()
+	switch {
+	case c.relaying:
+		shut(stream)
+	case c.isDirect():
+		c.end(errors.New("a qube went down"))
+	default:
+		c.fail(errors.New("a qube went down before the call began"))
+	}
+}
+
+// isDirect tells that no byte of the call passes through us: both sides meet
+// on upstream's sockets.
+func (c *call) isDirect() bool {
+	for _, l := range c.legs {
+		if l != nil && l.q.LinkDir != "" {
+			return false
+		}
+	}
+	return c.host == nil
+}
+
+// start begins what need not wait for an agent: the clock, the sides that come
+// over upstream's sockets, and a host that waits there. mu is held.
+func (c *call) start() {
+	if c.isDirect() {
+		return
+	}
+	c.clock = time.AfterFunc(qubeConnect, func() {
+		c.r.mu.Lock()
+		defer c.r.mu.Unlock()
+		if !c.relaying {
+			c.fail(errors.New("a side did not connect in time"))
 		}
 	})
-	clients := make(chan struct{})
-	q.wg.Go(func() { q.acceptClients(local, a); close(clients) })
-	q.log.Info("agent ready", "version", version)
-	q.r.tell(control.Message{Kind: control.Ready, Domain: q.Domain, Version: uint32(version)})
-
-	err = q.readAgent(a)
-
-	conn.Close()
-	a.out.close()
-	if cerr := local.close(); cerr != nil {
-		q.log.Warn("local socket", "err", cerr)
-	}
-	<-clients
-	q.r.mu.Lock()
-	q.agent = nil
-	q.abandonCalls()
-	q.r.mu.Unlock()
-	q.r.tell(control.Message{Kind: control.Lost, Domain: q.Domain})
-	return err
-}
-
-// agentHelloExchange waits for the agent, which speaks first, and answers
-// with the version that both will use.
-func agentHelloExchange(conn net.Conn) (wire.Version, error) {
-	if err := conn.SetDeadline(time.Now().Add(agentHello)); err != nil {
-		return 0, err
-	}
-	peer, err := wire.ReadHello(conn)
-	if err != nil {
-		return 0, err
-	}
-	v, err := wire.Negotiate(wire.OwnVersion, peer, wire.MinVersion)
-	if err != nil {
-		return 0, err
-	}
-	if _, err := conn.Write(wire.HelloMessage(v)); err != nil {
-		return 0, err
-	}
-	return v, conn.SetDeadline(time.Time{})
-}
-
-func (q *qube) readAgent(a *agentConn) error {
-	r := bufio.NewReaderSize(a.conn, agentReadahead)
-	for {
-		t, body, err := wire.ReadMessage(r, wire.Agent, a.version)
-		if err != nil {
-			return quiet(err)
+	for _, l := range c.legs {
+		if l != nil && l.q.LinkDir == "" {
+			c.r.wg.Go(func() { c.meetForeign(l) })
 		}
-		if t == wire.ConnectionTerminated {
-			e, err := wire.ParseExec(body)
-			if err != nil {
-				return err
-			}
-			q.terminated(e)
-			continue
-		}
-		tr, err := wire.ParseTrigger(t, body)
-		if err != nil && tr.Ident == "" {
-			return err
-		}
-		// The policy: nothing allows a call out of a qube, so it is denied.
-		q.log.Info("call refused", "service", cleanForLog(tr.Service), "target", wire.CleanTarget(tr.Target))
-		if !a.send(wire.RefusedMessage(tr.Ident)) {
-			return errors.New("the agent does not read its messages")
-		}
+	}
+	if c.host != nil && c.host.early() {
+		c.openHost(nil)
 	}
 }
 
-func cleanForLog(service string) string {
-	s, err := wire.CleanService(service)
-	if err != nil {
-		return ""
+// meetForeign gets the stream of a qube that comes over upstream's sockets.
+func (c *call) meetForeign(l *leg) {
+	t := vchan.Unix{Dir: c.r.root.Vchan(), Self: l.peer}
+	var ch *vchan.Channel
+	var err error
+	if l.side == callerSide {
+		ch, err = t.Dial(c.ctx, l.q.Domain, l.port)
+	} else {
+		ch, err = t.Listen(c.ctx, l.q.Domain, l.port)
 	}
-	return s[:min(len(s), 80)]
-}
-
-// terminated frees the port of a call that the agent says is over, and ends
-// the local client's connection as the sign of it.
-func (q *qube) terminated(e wire.Exec) {
-	q.r.mu.Lock()
-	defer q.r.mu.Unlock()
-	if c := q.calls[e.Port]; c != nil && e.Domain == dom0 {
-		q.endCall(c)
-	}
-}
-
-// endCall frees a port; mu is held.
-func (q *qube) endCall(c *call) {
-	delete(q.calls, c.port)
-	c.client.Close()
-}
-
-// abandonCalls is what a lost agent leaves: local clients hear of the end.
-// A port stays busy only where its data channel lives on (spec/qrexec.md
-// §7.7); with upstream's sockets we do not see that, so there it stays busy.
-// mu is held.
-func (q *qube) abandonCalls() {
-	for _, c := range q.calls {
-		c.client.Close()
-		if c.relay == nil && q.LinkDir != "" {
-			delete(q.calls, c.port)
+	var conn *net.UnixConn
+	if err == nil {
+		if conn, _ = ch.Conn.(*net.UnixConn); conn == nil {
+			err = errNotUnix
 		}
 	}
-}
-
-// acceptClients serves dom0's programs at the qube's local socket.
-func (q *qube) acceptClients(s *localSocket, a *agentConn) {
-	slots := make(chan struct{}, maxClients)
-	for {
-		conn, err := s.l.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			q.log.Warn("local socket", "err", err)
-			pause(q.ctx, acceptPause)
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			conn.Close()
-			continue
-		}
-		q.wg.Go(func() {
-			defer func() { <-slots }()
-			defer conn.Close()
-			stop := context.AfterFunc(q.ctx, func() { conn.Close() })
-			defer stop()
-			if err := q.serveClient(conn, a); err != nil {
-				q.log.Info("local client", "err", err)
-			}
-		})
-	}
-}
-
-// serveClient does the local protocol (spec/qrexec.md §12): hello, one
-// command, then nothing until the end.
-func (q *qube) serveClient(conn *net.UnixConn, a *agentConn) error {
-	if err := q.r.checkPeer(conn); err != nil {
-		return err
-	}
-	if err := conn.SetDeadline(time.Now().Add(clientHello)); err != nil {
-		return err
-	}
-	if _, err := conn.Write(wire.HelloMessage(wire.ClientVersion)); err != nil {
-		return err
-	}
-	peer, err := wire.ReadHello(conn)
-	if err != nil {
-		return quiet(err)
-	}
-	if _, err := wire.Negotiate(wire.ClientVersion, peer, wire.ClientVersion); err != nil {
-		return err
-	}
-	t, body, err := wire.ReadMessage(conn, wire.Client, wire.ClientVersion)
-	if err != nil {
-		return quiet(err)
-	}
-	if t == wire.ServiceConnect {
-		return errors.New("no call out of the qube waits for a connection")
-	}
-	e, err := wire.ParseExec(body)
-	if err != nil {
-		return err
-	}
-	command, err := wire.ForAgent(e.Command, q.DefaultUser)
-	if err != nil {
-		return err
-	}
-	if len(command) > wire.MaxExecBody-9 {
-		return errors.New("the command is too long")
-	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
-	c, err := q.beginCall(conn, a, t, command)
-	if err != nil {
-		return err
-	}
-	if _, err := conn.Write(wire.Exec{Domain: q.Domain, Port: c.port}.Message(t)); err != nil {
-		return err
-	}
-	var b [1]byte
-	if n, _ := conn.Read(b[:]); n > 0 {
-		return errors.New("the client speaks out of turn")
-	}
-	return nil
-}
-
-// beginCall allocates a port and tells the agent.
-func (q *qube) beginCall(client net.Conn, a *agentConn, t wire.Type, command string) (*call, error) {
-	q.r.mu.Lock()
-	defer q.r.mu.Unlock()
-	if q.agent != a {
-		return nil, errors.New("the agent is gone")
-	}
-	for port := firstPort; port <= lastPort; port++ {
-		if q.calls[port] != nil {
-			continue
-		}
-		if !a.send(wire.Exec{Domain: dom0, Port: port, Command: command}.Message(t)) {
-			return nil, errors.New("the agent does not read its messages")
-		}
-		c := &call{port: port, client: client}
-		q.calls[port] = c
-		return c, nil
-	}
-	return nil, errors.New("all ports are busy")
-}
-
-// openData answers the agent's request for a call's data channel with one
-// end of a stream, and connects the other to dom0's program. mu is held. Zero
-// is success.
-func (q *qube) openData(a *guestAsk) vchan.Reason {
-	c := q.calls[a.key.port]
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
 	switch {
-	case c == nil:
+	case err != nil:
+		c.fail(err)
+	case c.ended:
+		conn.Close()
+	default:
+		l.opened = true
+		c.attach(l, conn)
+	}
+}
+
+// openData answers an agent's request for a call's data channel with one end
+// of a stream of its own, and keeps the other. mu is held. Zero is success.
+func (q *qube) openData(a *guestAsk) vchan.Reason {
+	l := q.legs[legKey{a.peer, a.key.port}]
+	switch {
+	case l == nil || l.side.op() != a.key.op:
 		return vchan.ReasonNotAllowed
-	case c.opened:
+	case l.opened:
 		return vchan.ReasonBusy
-	case len(q.relays) >= maxRelays:
+	case l.call.ended:
+		return vchan.ReasonGone
+	case len(q.streams) >= maxStreams:
 		return vchan.ReasonTooMany
 	}
 	guestEnd, own, err := pairFiles()
@@ -312,39 +306,143 @@ func (q *qube) openData(a *guestAsk) vchan.Reason {
 		q.log.Error("cannot open a data channel", "err", err)
 		return vchan.ReasonTooMany
 	}
-	c.opened, c.relay = true, conn
-	q.relays[conn] = struct{}{}
+	l.opened = true
 	a.answer(guestEnd, nil)
-	q.wg.Go(func() { q.relayCall(c, conn) })
+	l.call.attach(l, conn)
 	return 0
 }
 
-// relayCall connects the guest's stream with the channel that dom0's program
-// offers, and moves bytes until both directions have ended.
-func (q *qube) relayCall(c *call, guest *net.UnixConn) {
-	ctx, cancel := context.WithTimeout(q.ctx, dataConnect)
-	t := vchan.Unix{Dir: q.r.root.Vchan(), Self: q.Domain}
-	ch, err := t.Dial(ctx, dom0, c.port)
-	cancel()
-	if err == nil {
-		host, ok := ch.Conn.(*net.UnixConn)
-		if !ok {
-			err = errNotUnix
-		} else {
-			stop := context.AfterFunc(q.ctx, func() { host.Close() })
-			relay(guest, host)
-			stop()
+// attach takes a qube's stream; mu is held.
+func (c *call) attach(l *leg, conn *net.UnixConn) {
+	c.streams[l.side] = conn
+	if !l.over {
+		l.q.streams[conn] = struct{}{}
+	}
+	if c.host == nil || c.host.early() {
+		c.relayIfJoined()
+		return
+	}
+	c.openHost(conn)
+}
+
+func (c *call) openHost(conn *net.UnixConn) {
+	c.r.wg.Go(func() {
+		if err := c.host.open(c.ctx, c, conn); err != nil {
+			c.r.mu.Lock()
+			defer c.r.mu.Unlock()
+			c.fail(err)
+		}
+	})
+}
+
+// attachHost takes dom0's stream.
+func (c *call) attachHost(s side, conn *net.UnixConn) {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	if c.ended {
+		conn.Close()
+		return
+	}
+	c.streams[s] = conn
+	c.relayIfJoined()
+}
+
+// relayIfJoined moves bytes once both streams are there; mu is held.
+func (c *call) relayIfJoined() {
+	if c.ended || c.relaying || c.streams[callerSide] == nil || c.streams[serviceSide] == nil {
+		return
+	}
+	c.markJoined()
+	for _, l := range c.legs {
+		if l != nil && l.over { // a service that was done before its caller came
+			c.end(nil)
 		}
 	}
-	guest.Close()
-	if err != nil && q.ctx.Err() == nil {
-		q.log.Info("dom0's end of a call is not there", "port", c.port, "err", err)
+	c.r.wg.Go(func() {
+		relay(c.streams[callerSide], c.streams[serviceSide])
+		c.r.mu.Lock()
+		defer c.r.mu.Unlock()
+		c.end(nil)
+		c.forget()
+	})
+}
+
+// markJoined begins the time of the service; mu is held.
+func (c *call) markJoined() {
+	c.relaying, c.joined = true, time.Now()
+	if c.clock != nil {
+		c.clock.Stop()
 	}
-	q.r.mu.Lock()
-	defer q.r.mu.Unlock()
-	delete(q.relays, guest)
-	c.relay = nil
-	if q.agent == nil && q.calls[c.port] == c { // nobody will say that it is over
-		delete(q.calls, c.port)
+}
+
+// forget drops the streams of a call whose bytes have all been moved, and the
+// legs of agents that were lost: nobody will say that it is over. mu is held.
+func (c *call) forget() {
+	for s, l := range c.legs {
+		if l == nil {
+			continue
+		}
+		if stream := c.streams[s]; stream != nil {
+			delete(l.q.streams, stream)
+		}
+		if l.lost {
+			l.drop()
+		}
+	}
+}
+
+// fail ends a call whose sides are not joined; mu is held.
+func (c *call) fail(err error) {
+	if c.ended {
+		return
+	}
+	c.end(err)
+	if c.relaying {
+		return
+	}
+	if c.host != nil {
+		c.host.close()
+	}
+	for _, s := range c.streams {
+		if s != nil {
+			s.Close()
+		}
+	}
+	c.forget()
+}
+
+// end tells qubesd, once, what became of the call; mu is held.
+func (c *call) end(err error) {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	c.cancel()
+	if c.clock != nil {
+		c.clock.Stop()
+	}
+	var end control.End
+	if err != nil {
+		end.Error = err.Error()
+		for _, l := range c.legs {
+			if l != nil {
+				l.q.log.Info("call failed", "peer", l.peer, "port", l.port, "err", err)
+				break
+			}
+		}
+	}
+	if !c.joined.IsZero() {
+		end.Connect = c.joined.Sub(c.begun).Nanoseconds()
+		end.Service = time.Since(c.joined).Nanoseconds()
+	}
+	if c.ask != nil {
+		c.r.tellEnd(c.ask, end)
+	}
+}
+
+// abandonCalls is what a lost agent leaves; mu is held.
+func (q *qube) abandonCalls() {
+	for _, l := range q.legs {
+		l.lose()
 	}
 }

@@ -96,6 +96,7 @@ type guestAsk struct {
 	link *guestLink
 	id   uint32
 	key  channelKey
+	peer vchan.Domain // dom0, or for data the other side of a call
 }
 
 func (a *guestAsk) answer(end, region *os.File) {
@@ -103,7 +104,7 @@ func (a *guestAsk) answer(end, region *os.File) {
 	if region != nil {
 		files = append(files, region)
 	}
-	a.link.send(vchan.LinkFrame{Op: vchan.LinkChannel, Request: a.id, Domain: dom0, Port: a.key.port}, files...)
+	a.link.send(vchan.LinkFrame{Op: vchan.LinkChannel, Request: a.id, Domain: a.peer, Port: a.key.port}, files...)
 }
 
 func (a *guestAsk) refuse(why vchan.Reason) { a.link.refuse(a.id, why) }

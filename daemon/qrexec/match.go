@@ -32,25 +32,20 @@ func (r *Router) guestAsks(l *guestLink, f vchan.LinkFrame) {
 	}
 	key := channelKey{f.Op, f.Port}
 	switch {
-	case f.Domain != dom0:
-		// Channels between qubes come with calls that policy has allowed.
-		l.refuse(f.Request, vchan.ReasonNotAllowed)
+	case f.Domain != dom0 && !isData(f.Port):
+		l.refuse(f.Request, vchan.ReasonNotAllowed) // qubes meet in calls alone
 	case l.asks[f.Request] != nil:
 		l.conn.Close() // an id names one request: the qube breaks the protocol
 	case len(l.asks) >= maxAsks:
 		l.refuse(f.Request, vchan.ReasonTooMany)
 	case isData(f.Port):
-		if key.op != vchan.LinkDial {
-			l.refuse(f.Request, vchan.ReasonNotAllowed) // no call out of the qube is open
-			return
-		}
-		if why := q.openData(&guestAsk{l, f.Request, key}); why != 0 {
+		if why := q.openData(&guestAsk{l, f.Request, key, f.Domain}); why != 0 {
 			l.refuse(f.Request, why)
 		}
 	case q.guestAsks[key] != nil:
 		l.refuse(f.Request, vchan.ReasonBusy)
 	default:
-		a := &guestAsk{l, f.Request, key}
+		a := &guestAsk{l, f.Request, key, dom0}
 		l.asks[a.id] = a
 		q.guestAsks[key] = a
 		r.match(q, key)

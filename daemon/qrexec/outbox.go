@@ -22,9 +22,13 @@ func newOutbox[T any](max int, discard func(T)) *outbox[T] {
 
 // put appends an item, which the outbox then owns. False means that the
 // queue is full or closed.
-func (o *outbox[T]) put(item T) bool {
+func (o *outbox[T]) put(item T) bool { return o.putBelow(o.max, item) }
+
+// putBelow is put for an item that leaves room for others: it takes at most
+// the max-th place.
+func (o *outbox[T]) putBelow(max int, item T) bool {
 	o.mu.Lock()
-	ok := !o.closed && len(o.queue) < o.max
+	ok := !o.closed && len(o.queue) < min(max, o.max)
 	if ok {
 		o.queue = append(o.queue, item)
 	}

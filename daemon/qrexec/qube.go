@@ -32,9 +32,11 @@ type qube struct {
 	guest     *guestLink // nil without a link
 	pending   *net.UnixConn
 	guestAsks map[channelKey]*guestAsk
-	agent     *agentConn // nil until its hello
-	calls     map[vchan.Port]*call
-	relays    map[*net.UnixConn]struct{} // open data channels, by the guest's side
+	agent     *agentConn                 // nil until its hello
+	legs      map[legKey]*leg            // its parts in calls
+	ports     map[vchan.Port]*leg        // those whose port is its own
+	callsOut  int                        // those that it makes
+	streams   map[*net.UnixConn]struct{} // their data channels that are open
 }
 
 // acceptPause bounds how often a qube may connect or open its control
@@ -52,8 +54,9 @@ func newQube(ctx context.Context, r *Router, spec control.Qube) (*qube, error) {
 		r:         r,
 		log:       limitLog(r.log).With("qube", spec.Name, "domain", spec.Domain),
 		guestAsks: make(map[channelKey]*guestAsk),
-		calls:     make(map[vchan.Port]*call),
-		relays:    make(map[*net.UnixConn]struct{}),
+		legs:      make(map[legKey]*leg),
+		ports:     make(map[vchan.Port]*leg),
+		streams:   make(map[*net.UnixConn]struct{}),
 	}
 	q.ctx, q.cancel = context.WithCancel(ctx)
 	q.db = newDatabase(q)
@@ -82,8 +85,8 @@ func (q *qube) stop() {
 	if q.pending != nil {
 		q.pending.Close()
 	}
-	for c := range q.relays {
-		c.Close()
+	for _, l := range q.legs {
+		l.leave()
 	}
 	q.r.mu.Unlock()
 	q.wg.Wait()

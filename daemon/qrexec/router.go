@@ -1,7 +1,13 @@
 // Package qrexec is the router of qrexec in dom0: for every running qube it
-// owns the link socket and the control channel to the agent, and carries the
-// calls of dom0's programs into the qube (spec/qrexec.md §2, §7.1, §12). It
-// hands out ends of channels to dom0's other programs at the broker.
+// owns the link socket and the control channel to the agent, and carries
+// calls: of dom0's programs into a qube, and those out of a qube that qubesd
+// has allowed, to another qube or to dom0's own services (spec/qrexec.md §2,
+// §7, §12). It hands out ends of channels to dom0's other programs at the
+// broker.
+//
+// A call (calls.go) joins two streams, each side's own, and moves the bytes
+// between them in the kernel. A side that is a qube has a leg in that qube's
+// table for as long as its agent has not said that the call is over.
 //
 // Router.Run does all of it. What comes from a qube is hostile: every frame
 // and message is checked by its parser, a bad one closes that qube's
@@ -48,21 +54,29 @@ type Router struct {
 	wg      sync.WaitGroup
 	own     *database // dom0's
 
-	mu       sync.Mutex // guards what follows, and the tables of qubes and links
-	qubes    map[vchan.Domain]*qube
-	hostAsks map[askKey]hostAsk
-	synced   bool                     // qubesd has told all running qubes since we know it
-	qubesd   *outbox[control.Message] // nil while not connected
+	mu        sync.Mutex      // guards what follows, and the tables of qubes and links
+	ctx       context.Context // of Run
+	qubes     map[vchan.Domain]*qube
+	hostAsks  map[askKey]hostAsk
+	questions map[uint64]*question     // that wait for qubesd's verdict
+	running   map[uint64]*question     // that were allowed, until their calls end
+	asks      uint64                   // number of the last question
+	synced    bool                     // qubesd has told all running qubes since we know it
+	qubesd    *outbox[control.Message] // nil while not connected
+	hangUp    func()                   // ends the connection to it
 }
 
 // New returns a router that does nothing yet.
 func New(opts Options) *Router {
 	r := &Router{
-		root:     opts.Root,
-		allowed:  map[uint32]bool{0: true, uint32(os.Geteuid()): true},
-		log:      opts.Log,
-		qubes:    make(map[vchan.Domain]*qube),
-		hostAsks: make(map[askKey]hostAsk),
+		root:      opts.Root,
+		allowed:   map[uint32]bool{0: true, uint32(os.Geteuid()): true},
+		log:       opts.Log,
+		ctx:       context.Background(),
+		qubes:     make(map[vchan.Domain]*qube),
+		hostAsks:  make(map[askKey]hostAsk),
+		questions: make(map[uint64]*question),
+		running:   make(map[uint64]*question),
 	}
 	for _, uid := range opts.AllowUIDs {
 		r.allowed[uid] = true
@@ -90,6 +104,9 @@ func (r *Router) Run(ctx context.Context) error {
 	defer os.Remove(r.root.Broker())
 	defer l.Close()
 	ctx, cancel := context.WithCancel(ctx)
+	r.mu.Lock()
+	r.ctx = ctx
+	r.mu.Unlock()
 	defer r.wg.Wait()
 	defer r.stopQubes()
 	defer cancel()
@@ -137,13 +154,15 @@ func (r *Router) follow(ctx context.Context, conn *net.UnixConn) error {
 	defer conn.Close()
 	r.mu.Lock()
 	r.qubesd = out
+	r.hangUp = func() { conn.Close() }
+	out.put(control.Message{Kind: control.Hello, Running: r.allRunning()})
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
 		r.qubesd = nil
+		r.refuseQuestions()
 		r.mu.Unlock()
 	}()
-	out.put(control.Message{Kind: control.Hello})
 	r.log.Info("qubesd connected")
 	told := make(map[vchan.Domain]bool)
 	for {
@@ -165,6 +184,11 @@ func (r *Router) follow(ctx context.Context, conn *net.UnixConn) error {
 			r.update(m)
 		case control.Query:
 			out.put(r.query(m))
+		case control.Decided:
+			if m.Verdict == nil {
+				return errors.New("qubesd: decided without a verdict")
+			}
+			r.decided(*m.Verdict)
 		case control.Synced:
 			r.sync(told)
 		default:
@@ -178,9 +202,24 @@ func (r *Router) follow(ctx context.Context, conn *net.UnixConn) error {
 func (r *Router) tell(m control.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.qubesd != nil {
-		r.qubesd.put(m)
+	r.tellLocked(m)
+}
+
+// tellLocked is tell where mu is held. A qubesd that does not read loses the
+// connection, not single messages: it would not know what is true.
+func (r *Router) tellLocked(m control.Message) {
+	if r.qubesd != nil && !r.qubesd.put(m) {
+		r.hangUp()
 	}
+}
+
+// allRunning are the calls that were allowed and go on; mu is held.
+func (r *Router) allRunning() []control.Running {
+	var all []control.Running
+	for number, ask := range r.running {
+		all = append(all, control.Running{Number: number, Target: ask.target})
+	}
+	return all
 }
 
 // up serves a qube, or tells again how the one that is served stands.

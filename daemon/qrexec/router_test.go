@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,12 +34,31 @@ const (
 
 // house is a router in this process, with a qubesd of its own.
 type house struct {
-	t      testing.TB
-	root   paths.Root
-	ctx    context.Context
-	router *Router
-	conn   *control.Conn
-	news   chan control.Message
+	t       testing.TB
+	root    paths.Root
+	ctx     context.Context
+	router  *Router
+	l       *net.UnixListener
+	stream  net.Conn
+	conn    *control.Conn
+	news    chan control.Message
+	verdict atomic.Pointer[func(control.Call) *control.Verdict] // nil: nothing is allowed
+}
+
+// decide has calls decided; nil for a call is no verdict.
+func (h *house) decide(f func(control.Call) *control.Verdict) { h.verdict.Store(&f) }
+
+func deny(control.Call) *control.Verdict { return &control.Verdict{Reason: "nothing is allowed"} }
+
+// allow allows every call, with a command that qubesd would make.
+func allow(target vchan.Domain) func(control.Call) *control.Verdict {
+	return func(c control.Call) *control.Verdict {
+		command := "QUBESRPC " + c.Service + "+ work"
+		if target != dom0 {
+			command = "user:" + command
+		}
+		return &control.Verdict{Allowed: true, Target: target, Command: command}
+	}
 }
 
 // newHouse starts a router and tells it of qubes work and mail.
@@ -50,50 +70,88 @@ func newHouse(t testing.TB) *house {
 			t.Fatal(err)
 		}
 	}
-	l, err := vchan.ListenPath(h.root.Router())
-	if err != nil {
+	var err error
+	if h.l, err = vchan.ListenPath(h.root.Router()); err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	h.ctx = ctx
 	h.router = New(Options{Root: h.root})
+	h.decide(deny)
 	ended := make(chan error, 1)
 	go func() { ended <- h.router.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
+		h.l.Close()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
-	raw, err := l.Accept()
+	h.accept()
+	h.tellAll()
+	return h
+}
+
+// accept is qubesd that comes up; it returns qrexecd's hello.
+func (h *house) accept() control.Message {
+	h.t.Helper()
+	raw, err := h.l.Accept()
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	h.conn = control.NewConn(raw)
+	h.stream = raw
+	conn := control.NewConn(raw)
+	h.conn = conn
+	hello, err := conn.Receive()
+	if err != nil || hello.Kind != control.Hello {
+		h.t.Fatalf("%+v, %v", hello, err)
+	}
 	go func() {
 		defer raw.Close()
 		for {
-			m, err := h.conn.Receive()
+			m, err := conn.Receive()
 			if err != nil {
 				return
+			}
+			if m.Kind == control.Asked {
+				if v := (*h.verdict.Load())(*m.Call); v != nil {
+					answer := *v
+					answer.Number = m.Call.Number
+					if conn.Send(control.Message{Kind: control.Decided, Verdict: &answer}) != nil {
+						return
+					}
+				}
 			}
 			h.news <- m
 		}
 	}()
+	return hello
+}
+
+// newQubesd is a restart of qubesd.
+func (h *house) newQubesd() control.Message {
+	h.t.Helper()
+	h.stream.Close()
+	hello := h.accept()
+	h.tellAll()
+	return hello
+}
+
+// tellAll tells qrexecd of all qubes.
+func (h *house) tellAll() {
+	h.t.Helper()
 	for d, name := range map[vchan.Domain]string{work: "work", mail: "mail", manual: "manual"} {
 		dir := ""
 		if d != manual {
 			dir = filepath.Join(h.root.Links(), strconv.Itoa(int(d)))
 			if err := os.MkdirAll(dir, 0o755); err != nil {
-				t.Fatal(err)
+				h.t.Fatal(err)
 			}
 		}
 		h.send(control.Message{Kind: control.Up, Qube: &control.Qube{Domain: d, Name: name, DefaultUser: "user", LinkDir: dir}})
 		h.expect(control.Listening, d)
 	}
 	h.send(control.Message{Kind: control.Synced})
-	return h
 }
 
 func (h *house) send(m control.Message) {
@@ -399,7 +457,7 @@ func TestNewLinkReplacesTheOld(t *testing.T) {
 // afterwards.
 // TestHostileAgents: nonsense on the control channel loses that channel, and
 // the qube may open it again.
-// TestCallsOutAreDenied: without a policy nothing is allowed.
+// TestCallsOutAreDenied: where qubesd allows nothing.
 func TestCallsOutAreDenied(t *testing.T) {
 	h := newHouse(t)
 	ch := h.agent(h.link(work))

@@ -10,17 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// relay moves bytes between a qube's stream and a program of dom0 until both
-// directions have ended, and closes both. An end of one direction is passed
+// relay moves bytes between the two sides of a call until both directions have
+// ended, and closes both. An end of one direction is passed
 // on as a half-close. Descriptors that either side sends do not pass: the
 // kernel drops them when a socket is spliced.
-func relay(guest, host *net.UnixConn) {
-	defer guest.Close()
-	defer host.Close()
+func relay(a, b *net.UnixConn) {
+	defer a.Close()
+	defer b.Close()
 	var both sync.WaitGroup
-	both.Go(func() { forward(host, guest) })
-	both.Go(func() { forward(guest, host) })
+	both.Go(func() { forward(a, b) })
+	both.Go(func() { forward(b, a) })
 	both.Wait()
+}
+
+// shut ends both directions of a stream whose other end is ours no more. What
+// the other end has sent before can still be read.
+func shut(stream *net.UnixConn) {
+	// A stream that has ended by itself is fine.
+	_ = stream.CloseRead()
+	_ = stream.CloseWrite()
 }
 
 // forward moves bytes from src until its end and half-closes dst. When dst

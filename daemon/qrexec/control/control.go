@@ -18,8 +18,10 @@
 // A call that a qube makes is a question: qrexecd asks with Asked, and qubesd
 // answers with Decided when the policy and, where it wants that, a person
 // have decided and the target runs. Ended tells that the call is over, or
-// that its caller gave up before the verdict. A number names one call on one
-// connection; what was asked on a lost connection is refused.
+// that its caller gave up before the verdict. A number names one call of one
+// qrexecd. What was asked on a lost connection is refused; what was allowed
+// goes on: the next Hello names it as one of Running, and its Ended is told on
+// that connection.
 package control
 
 import (
@@ -37,7 +39,7 @@ type Kind string
 
 // The kinds of messages.
 const (
-	Hello     Kind = "hello"     // qrexecd → qubesd, first
+	Hello     Kind = "hello"     // qrexecd → qubesd, first: Running
 	Up        Kind = "up"        // qubesd → qrexecd: Qube is set
 	Down      Kind = "down"      // qubesd → qrexecd: Domain is set
 	Synced    Kind = "synced"    // qubesd → qrexecd: all running qubes were told
@@ -88,6 +90,12 @@ type Verdict struct {
 	Reason  string       `json:"reason,omitempty"`  // for the log, of a refusal
 }
 
+// Running is a call that was allowed on an earlier connection and goes on.
+type Running struct {
+	Number uint64       `json:"number"`
+	Target vchan.Domain `json:"target"` // 0: dom0
+}
+
 // End is what became of a call. Times are in nanoseconds.
 type End struct {
 	Number  uint64 `json:"number"`
@@ -113,6 +121,8 @@ type Message struct {
 	Call    *Call    `json:"call,omitempty"`
 	Verdict *Verdict `json:"verdict,omitempty"`
 	End     *End     `json:"end,omitempty"`
+
+	Running []Running `json:"running,omitempty"`
 }
 
 // Watched are the entries by which a qube tells dom0 something: when it

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"strconv"
 	"strings"
 
 	"cubicle/daemon/vchan"
@@ -236,4 +237,34 @@ func clean(s, others string) string {
 
 func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// A program that leaves before dom0 has decided has no channel yet that a
+// CONNECTION_TERMINATED could name. Our agent names the call by the number in
+// its ident instead, in a domain that cannot exist: our qrexecd then knows that
+// nobody waits, and upstream's daemon, which only compares the domain, passes
+// over it (spec/qrexec.md §2, §16).
+const (
+	gaveUpMark   vchan.Domain = 0xc000_0000
+	gaveUpPrefix              = "SOCKET"
+)
+
+// GaveUpMessage returns the wire form of the end of a call that waits under
+// id, or false for an id that is not "SOCKET" and a number below 2^30.
+func GaveUpMessage(id Ident) ([]byte, bool) {
+	digits, ok := strings.CutPrefix(string(id), gaveUpPrefix)
+	n, err := strconv.ParseUint(digits, 10, 30)
+	if !ok || err != nil || strconv.FormatUint(n, 10) != digits {
+		return nil, false
+	}
+	return Exec{Domain: gaveUpMark | vchan.Domain(n), Port: vchan.PortDataFirst}.Message(ConnectionTerminated), true
+}
+
+// ParseGaveUp returns the name of the call that a GaveUpMessage ends, and
+// false for the end of a call that has a channel.
+func ParseGaveUp(e Exec) (Ident, bool) {
+	if e.Domain&gaveUpMark != gaveUpMark || e.Port != vchan.PortDataFirst {
+		return "", false
+	}
+	return Ident(gaveUpPrefix + strconv.FormatUint(uint64(e.Domain&^gaveUpMark), 10)), true
 }
