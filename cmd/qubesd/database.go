@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
-	"strings"
+	"log/slog"
 
 	"cubicle/daemon/core"
+	"cubicle/daemon/core/devices"
 	"cubicle/daemon/core/router"
+	"cubicle/daemon/device/host"
+	"cubicle/daemon/paths"
 	"cubicle/daemon/vchan"
 )
 
@@ -19,19 +22,16 @@ func databaseReader(r *router.Router) func(context.Context, core.Qube, string) (
 	}
 }
 
-// announceDevices tells of a qube that says, by writing to its database, that
-// it has other devices than before (spec/admin-api.md §7.3).
-func announceDevices(c *core.Core, r *router.Router) {
-	classes := map[string]string{"/qubes-block-devices": "block", "/qubes-usb-devices": "usb", "/webcam-devices": "webcam"}
-	r.OnWrite(func(d vchan.Domain, path string) {
-		class, ok := classes[strings.TrimSuffix(path, "/")]
-		if !ok {
-			return
-		}
-		for _, q := range c.View().Qubes() {
-			if q.XID() == int(d) {
-				c.Announce(q.UUID(), "device-list-change:"+class)
-			}
-		}
-	})
+// watchDevices follows which devices qubes and dom0 offer.
+func watchDevices(ctx context.Context, c *core.Core, r *router.Router, root paths.Root, log *slog.Logger) *devices.Watch {
+	machine := host.System{Sys: "/sys", Proc: "/proc", Own: []string{root.State()}}
+	changes, err := host.Changes(ctx)
+	if err != nil {
+		log.Warn("dom0's devices are looked for only when somebody asks", "error", err)
+	}
+	w := devices.New(c, devices.Sources{
+		Database: databaseReader(r), Host: machine.Devices, Changes: changes, Name: host.NewNames("/").Fill,
+	}, log)
+	r.OnWrite(w.Wrote)
+	return w
 }

@@ -129,11 +129,17 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	}
 	defer c.Close()
 
+	busCtx, endBus := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer endBus()
+	watch := watchDevices(busCtx, c, r, root, log.With("part", "devices"))
+	work.Go(func() { watch.Run(busCtx) })
 	server := admin.New(c, log.With("part", "admin"))
+	server.Devices = watch.Refresh
 	server.Database = databaseReader(r)
 	kept, runtime, legacy := root.PolicyFiles()
 	server.PolicyFiles = policy.Dirs{Policy: []string{kept, runtime}, Legacy: legacy}
-	announceDevices(c, r)
 	defer server.Close()
 	failed := make(chan error, 5)
 	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {
@@ -145,10 +151,6 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	if err := serve(server, root.QubesdMisc(), 0o660, f.Group, admin.Misc, failed); err != nil {
 		return err
 	}
-	busCtx, endBus := context.WithCancel(context.Background())
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer endBus()
 	work.Go(func() {
 		err := keys.Follow(busCtx, keys.Options{Core: c, Router: r, Timezone: keys.Zone("/etc"), Log: log.With("part", "qubesdb")})
 		if err != nil {
