@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/app"
+	"fyne.io/fyne/v2/driver"
+	"fyne.io/fyne/v2/driver/desktop"
+
+	"cubicle/app/ask"
+	"cubicle/app/ask/agent"
+	"cubicle/app/control"
+	"cubicle/app/dom0"
+	"cubicle/app/program"
+	"cubicle/guid/dock"
+	"cubicle/theme"
+)
+
+// dialog is the process of one question. It is started before there is one, so
+// that the window comes at once.
+type dialog struct{}
+
+// asking is the state of such a process. It belongs to the UI's goroutine.
+type asking struct {
+	app    fyne.App
+	window fyne.Window
+	screen *dock.Screen
+	bus    string
+	client *dom0.Bus
+	dialog *ask.Dialog
+	// focused is what was heard of the keyboard before there was a dialog.
+	focused bool
+}
+
+// Run waits for the question and answers it.
+func (*dialog) Run(ctx context.Context, f *program.Flags) error {
+	address, err := f.Daemon()
+	if err != nil {
+		return err
+	}
+	screen, err := dock.Open("")
+	if err != nil {
+		return err
+	}
+	defer screen.Close()
+	metadata, err := program.Metadata()
+	if err != nil {
+		return err
+	}
+	metadata.ID, metadata.Name, metadata.Icon = "org.cubicle.PolicyAgent", "Qubes Policy Agent", nil
+	if err := program.Folders(metadata.ID); err != nil {
+		return err
+	}
+	app.SetMetadata(metadata)
+	d := &asking{app: app.New(), screen: screen, bus: address}
+	d.app.Settings().SetTheme(theme.New())
+	d.prepare()
+	d.app.Lifecycle().SetOnEnteredForeground(func() { d.focus(true) })
+	d.app.Lifecycle().SetOnExitedForeground(func() { d.focus(false) })
+	d.app.Lifecycle().SetOnStarted(func() { go d.read(os.Stdin) })
+	context.AfterFunc(ctx, func() { fyne.Do(d.app.Quit) })
+	d.app.Run()
+	if d.client != nil {
+		d.client.Close()
+	}
+	return nil
+}
+
+// prepare does what every window needs and no question changes: Fyne knows its
+// settings and has read the fonts then. The X window itself waits for the
+// question, because it costs memory: twice as much as all the rest.
+func (d *asking) prepare() {
+	d.window = d.app.NewWindow("Qubes")
+	d.window.SetPadded(false)
+	if w, ok := d.window.(desktop.Window); ok {
+		w.RequestAlwaysOnTop()
+	}
+	for _, style := range []fyne.TextStyle{{}, {Bold: true}} {
+		fyne.MeasureText("Qubes", control.NewPainter().Size("text"), style)
+	}
+}
+
+// number is the X window's, 0 while there is none.
+func (d *asking) number() (n uint32) {
+	if native, ok := d.window.(driver.NativeWindow); ok {
+		native.RunNative(func(context any) {
+			if x, ok := context.(driver.X11WindowContext); ok {
+				n = uint32(x.WindowHandle)
+			}
+		})
+	}
+	return n
+}
+
+// read hears the agent: the question, who waits behind it, and the end.
+func (d *asking) read(in io.Reader) {
+	lines := json.NewDecoder(bufio.NewReader(in))
+	for {
+		var said agent.ToDialog
+		if err := lines.Decode(&said); err != nil {
+			fyne.Do(d.app.Quit)
+			return
+		}
+		if said.Ask != nil {
+			// The question names the colours; what the daemon knows besides
+			// comes while the window is being made.
+			client := dom0.Connect(d.bus)
+			fyne.Do(func() { d.ask(*said.Ask, said.Until, client) })
+		}
+		fyne.Do(func() {
+			if d.dialog != nil {
+				d.dialog.SetWaiting(said.Waiting)
+			}
+		})
+	}
+}
+
+// ask fills the window and shows it.
+func (d *asking) ask(r agent.Request, until time.Time, client *dom0.Bus) {
+	d.client = client
+	d.dialog = ask.New(r, client.Snapshot(), ask.Options{
+		Canvas: d.window.Canvas(),
+		Answer: d.answer,
+		Now:    time.Now,
+		Later: func(after time.Duration, f func()) func() {
+			t := time.AfterFunc(after, func() { fyne.Do(f) })
+			return func() { t.Stop() }
+		},
+		Until: until,
+	})
+	client.Watch(func(s *dom0.Snapshot) { fyne.Do(func() { d.dialog.SetSnapshot(s) }) })
+	d.window.SetTitle(d.dialog.Title())
+	d.window.SetContent(d.dialog.Content())
+	d.window.SetCloseIntercept(d.dialog.Refuse)
+	d.window.Resize(ask.Size())
+	d.window.CenterOnScreen()
+	d.window.Show()
+	d.dialog.Begin()
+	d.window.RequestFocus()
+	if d.focused {
+		d.dialog.Focused(true)
+	}
+}
+
+func (d *asking) focus(focused bool) {
+	d.focused = focused
+	if d.dialog != nil {
+		d.dialog.Focused(focused)
+	}
+}
+
+// answer tells the agent and ends.
+func (d *asking) answer(a agent.Answer) {
+	line, err := json.Marshal(a)
+	if err == nil {
+		_, err = fmt.Fprintf(os.Stdout, "%s\n", line)
+	}
+	if err != nil {
+		slog.Error("the answer could not be told", "error", err)
+	}
+	d.window.Hide()
+	d.app.Quit()
+}

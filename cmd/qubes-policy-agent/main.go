@@ -1,0 +1,109 @@
+// Command qubes-policy-agent asks the person at the screen whether a call
+// between qubes may be made, and tells of calls that were refused.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"cubicle/app/ask/agent"
+	"cubicle/app/program"
+	"cubicle/daemon/paths"
+	"cubicle/guid/x11"
+)
+
+type options struct {
+	program.Flags
+	Serve  serve  `cmd:"" default:"withargs" help:"Answer dom0's questions (what it does without a command)."`
+	Dialog dialog `cmd:"" hidden:"" help:"One question, from standard input to standard output."`
+}
+
+type serve struct {
+	Timeout time.Duration `help:"How long a question may stand before it is denied." default:"5m"`
+}
+
+func main() {
+	var o options
+	run := kong.Parse(&o, kong.Name("qubes-policy-agent"),
+		kong.Description("Asks whether a call between qubes may be made, and tells of calls that were refused. A session has one."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	run.BindTo(ctx, (*context.Context)(nil))
+	if err := run.Run(&o.Flags); err != nil {
+		fmt.Fprintln(os.Stderr, "qubes-policy-agent:", err)
+		os.Exit(1)
+	}
+}
+
+// settle leaves the desktop's other programs the time to appear before a
+// dialog is made ready.
+const settle = 3 * time.Second
+
+// Run answers on the socket until the session ends.
+func (s *serve) Run(ctx context.Context, f *program.Flags) error {
+	root, err := paths.Resolve(f.Root)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	// Without a screen nobody can be asked: the socket must not say otherwise.
+	screen, err := x11.Dial("")
+	if err != nil {
+		return fmt.Errorf("the screen: %w", err)
+	}
+	defer screen.Close()
+	go func() {
+		for range screen.Events() {
+			// Nothing of it concerns us; unread, it would pile up.
+		}
+	}()
+	l, err := agent.Listen(root.PolicyAgent())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-screen.Done():
+			cancel(errors.New("the X server is gone"))
+		case <-ctx.Done():
+		}
+	}()
+	log := slog.Default()
+	dialogs := &agent.Dialogs{Log: log, Command: func() *exec.Cmd {
+		cmd := exec.Command(self, "dialog", "--root", string(root))
+		if f.Bus != "" {
+			cmd.Args = append(cmd.Args, "--bus", f.Bus)
+		}
+		cmd.Stderr = os.Stderr
+		return cmd
+	}}
+	defer dialogs.Close()
+	ready := time.AfterFunc(settle, dialogs.Ready)
+	defer ready.Stop()
+	queue := &agent.Queue{Show: dialogs.Show, Patience: s.Timeout, Log: log}
+	server := &agent.Server{
+		Ask:   queue.Ask,
+		Tell:  func(n agent.News) { log.Info("a call", "news", n) },
+		Users: []uint32{uint32(os.Getuid())},
+		Log:   log,
+	}
+	err = server.Serve(ctx, l)
+	if err == nil && screen.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
