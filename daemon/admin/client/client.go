@@ -146,16 +146,24 @@ func format(message string, fields []string) string {
 	return b.String()
 }
 
-// dial connects through the socket's folder, because its path may be longer
-// than a socket's address.
+// longestPath is what a socket's address holds of a path, in bytes
+// (unix(7)).
+const longestPath = 107
+
+// dial connects, to a path that is too long for a socket's address through
+// the socket's folder.
 func (c *Client) dial(ctx context.Context) (*net.UnixConn, error) {
-	dir, err := os.Open(filepath.Dir(c.Socket))
-	if err != nil {
-		return nil, err
+	path := c.Socket
+	if len(path) > longestPath {
+		dir, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		path = "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + filepath.Base(path)
 	}
-	defer dir.Close()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+filepath.Base(c.Socket))
+	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {
