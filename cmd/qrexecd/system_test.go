@@ -50,7 +50,12 @@ func TestMain(m *testing.M) {
 func runAgent(path string) {
 	dir := filepath.Dir(filepath.Dir(path))
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	var t vchan.Transport = &link.Transport{Path: path}
+	own := &link.Transport{Path: path}
+	var t vchan.Transport = own
+	go func() { // for the qube's other programs
+		relay := &link.Relay{Link: own, Local: filepath.Join(dir, "local"), Log: log}
+		log.Error("relay ended", "err", relay.Run(context.Background()))
+	}()
 	if u, ok, err := vchan.FromEnv(); ok {
 		if err != nil {
 			log.Error("environment", "err", err)
@@ -107,6 +112,8 @@ type system struct {
 	news chan struct{} // closed and replaced at each message
 	// up are the qubes that a connecting qrexecd is told of.
 	up map[vchan.Domain]control.Qube
+	// decide is the policy; nil denies everything.
+	decide func(control.Call) control.Verdict
 }
 
 type safeBuffer struct {
@@ -193,6 +200,9 @@ func (s *system) accept() {
 				if err != nil {
 					return
 				}
+				if m.Kind == control.Asked {
+					s.answer(c, *m.Call)
+				}
 				s.mu.Lock()
 				s.got = append(s.got, m)
 				close(s.news)
@@ -201,6 +211,19 @@ func (s *system) accept() {
 			}
 		}()
 	}
+}
+
+// answer decides a call.
+func (s *system) answer(c *control.Conn, call control.Call) {
+	s.mu.Lock()
+	decide := s.decide
+	s.mu.Unlock()
+	v := control.Verdict{Reason: "nothing is allowed"}
+	if decide != nil {
+		v = decide(call)
+	}
+	v.Number = call.Number
+	_ = c.Send(control.Message{Kind: control.Decided, Verdict: &v})
 }
 
 // tell sends a message to qrexecd once it is connected.
