@@ -13,6 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"cubicle/agents/qrexec/vmclient"
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
 )
@@ -30,14 +33,21 @@ type triggers struct {
 	mu      sync.Mutex // guards what follows
 	control *controlChannel
 	next    uint64
-	waiting map[wire.Ident]*net.UnixConn
+	waiting map[wire.Ident]waiting
 	open    int
+}
+
+// waiting is a program that waits for its call's verdict.
+type waiting struct {
+	conn    *net.UnixConn
+	ctx     context.Context // ends when the program has gone
+	channel bool            // it wants the data channel itself, not only its place
 }
 
 // listenTriggers offers the socket. Without one (Trigger "-") it is never
 // asked for anything.
 func (a *agent) listenTriggers(ctx context.Context) (*triggers, error) {
-	t := &triggers{agent: a, waiting: make(map[wire.Ident]*net.UnixConn)}
+	t := &triggers{agent: a, waiting: make(map[wire.Ident]waiting)}
 	if a.Trigger == "-" {
 		return t, nil
 	}
@@ -75,9 +85,9 @@ func (t *triggers) Close() error {
 
 // drop ends all waiting calls; mu is held.
 func (t *triggers) drop() {
-	for id, conn := range t.waiting {
+	for id, w := range t.waiting {
 		delete(t.waiting, id)
-		conn.Close()
+		w.conn.Close()
 	}
 }
 
@@ -117,7 +127,7 @@ func (t *triggers) accept(ctx context.Context) {
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
 			defer conn.Close()
-			if err := t.ask(conn); err != nil {
+			if err := t.ask(ctx, conn); err != nil {
 				t.agent.Log.Info("call out of the qube", "err", err)
 			}
 		})
@@ -142,7 +152,7 @@ func (t *triggers) leave() {
 
 // ask forwards one call and holds its connection until the program closes it
 // or the call is refused.
-func (t *triggers) ask(conn *net.UnixConn) error {
+func (t *triggers) ask(ctx context.Context, conn *net.UnixConn) error {
 	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
@@ -157,12 +167,15 @@ func (t *triggers) ask(conn *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w := waiting{conn, ctx, tr.Ident == vmclient.IdentChannel}
 	t.mu.Lock()
 	control := t.control
 	t.next++
 	tr.Ident = wire.Ident("SOCKET" + strconv.FormatUint(t.next, 10))
 	if control != nil {
-		t.waiting[tr.Ident] = conn
+		t.waiting[tr.Ident] = w
 	}
 	t.mu.Unlock()
 	if control == nil {
@@ -188,38 +201,68 @@ func (t *triggers) forget(id wire.Ident) {
 }
 
 // take returns the waiting call, once.
-func (t *triggers) take(id wire.Ident) *net.UnixConn {
+func (t *triggers) take(id wire.Ident) (waiting, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	conn := t.waiting[id]
+	w, ok := t.waiting[id]
 	delete(t.waiting, id)
-	return conn
+	return w, ok
 }
 
 // refuse closes the waiting program's connection: end of file without an
 // answer means refused.
 func (t *triggers) refuse(id wire.Ident) {
-	if conn := t.take(id); conn != nil {
-		conn.Close()
+	if w, ok := t.take(id); ok {
+		w.conn.Close()
 	}
 }
 
-// connect tells the waiting program where its data channel is. The program
-// opens it and keeps the connection until the call is over.
+// connect tells the waiting program where its data channel is, or opens it
+// for it. The program keeps the connection until the call is over.
 func (t *triggers) connect(c *controlChannel, to wire.Connect) {
-	conn := t.take(to.Ident)
-	if conn == nil { // it gave up
+	w, ok := t.take(to.Ident)
+	if !ok { // it gave up
 		go c.terminated(to.Domain, to.Port)
 		return
 	}
-	b := binary.LittleEndian.AppendUint32(nil, uint32(to.Domain))
-	b = binary.LittleEndian.AppendUint32(b, uint32(to.Port))
 	t.agent.calls.Go(func() {
 		defer c.terminated(to.Domain, to.Port)
-		if _, err := conn.Write(b); err != nil {
+		if err := t.answer(w, to); err != nil {
+			if w.ctx.Err() == nil {
+				t.agent.Log.Warn("call out of the qube", "domain", to.Domain, "port", to.Port, "err", err)
+			}
+			w.conn.Close()
 			return
 		}
-		var rest [1]byte
-		_, _ = conn.Read(rest[:]) // ask reads too; both see the end
+		<-w.ctx.Done() // ask sees the end
 	})
+}
+
+// answer sends a program the place of its data channel, with the channel
+// itself where it wants that: programs of plain users cannot reach the link.
+func (t *triggers) answer(w waiting, to wire.Connect) error {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(to.Domain))
+	b = binary.LittleEndian.AppendUint32(b, uint32(to.Port))
+	if !w.channel {
+		_, err := w.conn.Write(b)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, dialTimeout)
+	defer cancel()
+	ch, err := t.agent.transport.Listen(ctx, to.Domain, to.Port)
+	if err != nil {
+		return err
+	}
+	defer ch.Close()
+	conn, ok := ch.Conn.(interface{ File() (*os.File, error) })
+	if !ok {
+		return fmt.Errorf("channel over %T has no descriptor", ch.Conn)
+	}
+	file, err := conn.File()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, _, err = w.conn.WriteMsgUnix(b, unix.UnixRights(int(file.Fd())), nil)
+	return err
 }

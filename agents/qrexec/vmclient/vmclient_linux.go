@@ -11,11 +11,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
@@ -23,21 +23,34 @@ import (
 
 // Call is one call out of the qube.
 type Call struct {
-	Trigger   string          // the agent's socket
-	Transport vchan.Transport // for the data channel
-	Source    string          // only for relays; usually empty
-	Target    string          // empty or @default: policy chooses
-	Service   string          // with argument
+	Trigger string // the agent's socket
+	// Transport opens the data channel where the agent does not: upstream's.
+	Transport vchan.Transport
+	Source    string // only for relays; usually empty
+	Target    string // empty or @default: policy chooses
+	Service   string // with argument
 
 	Prefix []byte // sent before the input
 	// FilterStdout and FilterStderr turn what could steer a terminal into '_'.
 	FilterStdout, FilterStderr bool
 
-	// Program is run with its output as the service's input and its input as
-	// the service's output; empty uses Stdin and Stdout themselves.
+	// What the service talks to: Local, else Program, else our own streams.
+	//
+	// Local is a function of ours: what it writes and closes is the service's
+	// input, what it reads the service's output.
+	Local func(ctx context.Context, out io.WriteCloser, in io.Reader) int
+	// Program runs with sockets as its input and output; the descriptors of
+	// Stdin and Stdout it finds by SAVED_FD_0 and SAVED_FD_1, that of Stderr
+	// by SAVED_FD_2 when it has asked for it by PASS_LOCAL_STDERR.
 	Program               []string
 	Stdin, Stdout, Stderr *os.File
+	// StdinSocket: Stdin is a socket for both directions.
+	StdinSocket bool
 }
+
+// IdentChannel is the ident by which a program asks our agent to open the data
+// channel for it; others say "SOCKET", and upstream's agent looks at neither.
+const IdentChannel wire.Ident = "CHANNEL"
 
 // ErrRefused: dom0's policy, or dom0 itself, refused the call.
 var ErrRefused = errors.New("request refused")
@@ -48,7 +61,7 @@ const connectTimeout = 120 * time.Second
 // else the local program's; wire.StatusRefused comes with ErrRefused, and 1
 // with an error before the service ran.
 func Run(ctx context.Context, call Call) (int, error) {
-	agent, to, err := call.ask(ctx)
+	agent, to, conn, err := call.ask(ctx)
 	if err != nil {
 		if errors.Is(err, ErrRefused) {
 			return wire.StatusRefused, err
@@ -56,81 +69,112 @@ func Run(ctx context.Context, call Call) (int, error) {
 		return 1, err
 	}
 	defer agent.Close() // the agent takes this as the end of the call
-	wait, cancel := context.WithTimeout(ctx, connectTimeout)
-	ch, err := call.Transport.Listen(wait, to.Domain, to.Port)
-	cancel()
-	if err != nil {
-		return 1, err
+	if conn == nil {
+		wait, cancel := context.WithTimeout(ctx, connectTimeout)
+		ch, err := call.Transport.Listen(wait, to.Domain, to.Port)
+		cancel()
+		if err != nil {
+			return 1, err
+		}
+		conn = ch
 	}
-	defer ch.Close()
-	stop := context.AfterFunc(ctx, func() { ch.Close() })
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	r, w, err := wire.OpenData(ch)
+	r, w, err := wire.OpenData(conn)
 	if err != nil {
 		return 1, fmt.Errorf("data channel: %w", err)
 	}
-	return call.exchange(r, w)
+	return call.exchange(ctx, r, w)
 }
 
-// ask tells the agent what is wanted and waits for the place of the data
-// channel, without a time limit: a person may be asked.
-func (call Call) ask(ctx context.Context) (net.Conn, wire.Exec, error) {
+// ask tells the agent what is wanted and waits for the data channel or its
+// place, without a time limit: a person may be asked. A nil conn is still to
+// be opened.
+func (call Call) ask(ctx context.Context) (agent *net.UnixConn, to wire.Exec, conn net.Conn, err error) {
 	if n := len(call.Service) + 1; n > wire.MaxServiceName || call.Service == "" {
-		return nil, wire.Exec{}, fmt.Errorf("a service name of %d bytes", len(call.Service))
+		return nil, to, nil, fmt.Errorf("a service name of %d bytes", len(call.Service))
 	}
 	dial, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	conn, err := vchan.DialPath(dial, call.Trigger)
+	agent, err = vchan.DialPath(dial, call.Trigger)
 	if err != nil {
-		return nil, wire.Exec{}, fmt.Errorf("qrexec agent: %w", err)
+		return nil, to, nil, fmt.Errorf("qrexec agent: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { agent.Close() })
 	defer stop()
-	t := wire.Trigger{Source: call.Source, Target: strings.ReplaceAll(call.Target, "$", "@"), Service: call.Service, Ident: "SOCKET"}
+	t := wire.Trigger{Source: call.Source, Target: strings.ReplaceAll(call.Target, "$", "@"), Service: call.Service, Ident: IdentChannel}
 	var place [8]byte
-	_, err = conn.Write(t.Message())
+	_, err = agent.Write(t.Message())
 	if err == nil {
-		_, err = io.ReadFull(conn, place[:])
+		conn, err = readPlace(agent, place[:])
 	}
 	if err != nil {
-		conn.Close()
+		agent.Close()
 		if ctx.Err() != nil {
-			return nil, wire.Exec{}, ctx.Err()
+			return nil, to, nil, ctx.Err()
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-			return nil, wire.Exec{}, ErrRefused
+			return nil, to, nil, ErrRefused
 		}
-		return nil, wire.Exec{}, fmt.Errorf("qrexec agent: %w", err)
+		return nil, to, nil, fmt.Errorf("qrexec agent: %w", err)
 	}
 	u := binary.LittleEndian.Uint32
-	return conn, wire.Exec{Domain: vchan.Domain(u(place[:])), Port: vchan.Port(u(place[4:]))}, nil
+	return agent, wire.Exec{Domain: vchan.Domain(u(place[:])), Port: vchan.Port(u(place[4:]))}, conn, nil
 }
 
-// local is what the service talks to.
-type local struct {
-	in  io.ReadCloser  // goes to the service
-	out io.WriteCloser // gets the service's output
-	end func() int     // waits for the program
+// readPlace reads the agent's answer, and the channel that may come with it.
+func readPlace(agent *net.UnixConn, place []byte) (net.Conn, error) {
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := agent.ReadMsgUnix(place, oob)
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return nil, io.EOF
+	}
+	var conn net.Conn
+	if msgs, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(msgs) == 1 {
+		if fds, err := unix.ParseUnixRights(&msgs[0]); err == nil && len(fds) == 1 {
+			f := os.NewFile(uintptr(fds[0]), "data channel")
+			conn, err = net.FileConn(f) // a duplicate, closed on exec
+			f.Close()
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	if _, err := io.ReadFull(agent, place[n:]); err != nil {
+		if conn != nil {
+			conn.Close()
+		}
+		return nil, err
+	}
+	return conn, nil
 }
 
-func (call Call) exchange(r *wire.DataReader, w *wire.DataWriter) (int, error) {
-	l, err := call.start()
+func (call Call) exchange(ctx context.Context, r *wire.DataReader, w *wire.DataWriter) (int, error) {
+	l, err := call.start(ctx, w)
 	if err != nil {
 		return wire.StatusFault, err
 	}
-	defer l.in.Close()
-	go func() {
-		// A failure shows up in the reader: a service may end before its input.
-		if err := w.Send(wire.DataStdin, call.Prefix); err != nil {
-			return
-		}
-		if _, err := w.Copy(wire.DataStdin, l.in); err != nil {
-			return
-		}
-		_ = w.EOF(wire.DataStdin)
-	}()
+	if l.in != nil {
+		defer l.in.Close()
+		go func() {
+			// A failure shows up in the reader: a service may end before its input.
+			if err := w.Send(wire.DataStdin, call.Prefix); err != nil {
+				return
+			}
+			if _, err := w.Copy(wire.DataStdin, l.in); err != nil {
+				return
+			}
+			_ = w.EOF(wire.DataStdin)
+		}()
+	}
 	status, err := receive(r, filtered(l.out, call.FilterStdout), filtered(call.Stderr, call.FilterStderr), l.out)
-	if cerr := l.out.Close(); err == nil && cerr != nil && !errors.Is(cerr, os.ErrClosed) {
+	if cerr := l.out.Close(); err == nil && cerr != nil && !errors.Is(cerr, os.ErrClosed) && !errors.Is(cerr, net.ErrClosed) {
 		err = cerr
 	}
 	if own := l.end(); err == nil && status == 0 {
@@ -174,48 +218,4 @@ func receive(r *wire.DataReader, out, errOut io.Writer, outEnd io.Closer) (int, 
 			}
 		}
 	}
-}
-
-// start runs the local program, or takes our own streams.
-func (call Call) start() (*local, error) {
-	if len(call.Program) == 0 {
-		return &local{in: call.Stdin, out: call.Stdout, end: func() int { return 0 }}, nil
-	}
-	path, err := exec.LookPath(call.Program[0])
-	if err != nil {
-		return nil, err
-	}
-	inR, inW, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return nil, errors.Join(err, inR.Close(), inW.Close())
-	}
-	cmd := exec.Command(path, call.Program[1:]...)
-	cmd.Args[0] = filepath.Base(path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, call.Stderr
-	cmd.ExtraFiles = []*os.File{call.Stdin, call.Stdout} // 3 and 4
-	cmd.Env = append(os.Environ(), "SAVED_FD_0=3", "SAVED_FD_1=4")
-	err = cmd.Start()
-	inR.Close()
-	outW.Close()
-	if err != nil {
-		return nil, errors.Join(err, inW.Close(), outR.Close())
-	}
-	return &local{in: outR, out: inW, end: func() int {
-		err := cmd.Wait()
-		var exit *exec.ExitError
-		switch {
-		case err == nil:
-			return 0
-		case errors.As(err, &exit):
-			if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-				return 128 + int(ws.Signal())
-			}
-			return exit.ExitCode()
-		}
-		return wire.StatusFault
-	}}, nil
 }

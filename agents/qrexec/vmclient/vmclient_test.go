@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/qrexec/wire"
 	"cubicle/daemon/vchan"
@@ -38,7 +42,7 @@ func agent(t *testing.T, connect bool) string {
 			return
 		}
 		tr, err := wire.ParseTrigger(typ, body)
-		if want := (wire.Trigger{Target: "@default", Service: "t.Svc+x", Ident: "SOCKET"}); err != nil || tr != want {
+		if want := (wire.Trigger{Target: "@default", Service: "t.Svc+x", Ident: IdentChannel}); err != nil || tr != want {
 			t.Errorf("%+v, %v", tr, err)
 		}
 		if connect {
@@ -103,7 +107,36 @@ func service(t *testing.T, dir string, status int) {
 	}
 }
 
+// TestMain is also the program that uses one socket for both directions.
+func TestMain(m *testing.M) {
+	if len(os.Args) != 3 || os.Args[1] != "one" {
+		os.Exit(m.Run())
+	}
+	pid, err := strconv.Atoi(os.Getenv("QREXEC_AGENT_PID"))
+	if err == nil {
+		err = unix.Kill(pid, unix.SIGUSR1)
+	}
+	if err == nil {
+		_, err = os.Stdin.WriteString("both ways")
+	}
+	if err == nil {
+		err = unix.Shutdown(0, unix.SHUT_WR)
+	}
+	if err == nil {
+		_, err = io.Copy(os.NewFile(4, "saved output"), os.Stdin)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(9)
+	}
+	os.Exit(0)
+}
+
 func TestCall(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name    string
 		program []string
@@ -114,6 +147,7 @@ func TestCall(t *testing.T) {
 		{"own streams", nil, 3, 3, "FIRST INPUT_"},
 		{"program", []string{"sh", "-c", "echo -n from the program; exec >&-; cat >&$SAVED_FD_1; exit 5"}, 0, 5, "FIRST FROM THE PROGRAM_"},
 		{"both fail", []string{"sh", "-c", "exit 5"}, 3, 3, ""},
+		{"one socket", []string{self, "one", "socket"}, 0, 0, "FIRST BOTH WAYS_"},
 		{"killed program", []string{"sh", "-c", "kill -9 $$"}, 0, 137, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
