@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,11 +153,10 @@ func (s *session) tell(batch []core.Event, v *core.View) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	qubes, jobs := map[dbus.ObjectPath]bool{}, map[dbus.ObjectPath]bool{}
-	others := map[dbus.ObjectPath]bool{} // labels and pools
+	system, named := false, false
 	for _, e := range batch {
-		if e.Qube == "" && e.Job == 0 && len(others) == 0 {
-			others = s.whereLabelsAndPoolsAre(v)
-		}
+		system = system || e.Qube == "" && e.Job == 0
+		named = named || e.Name != ""
 		if e.Qube != "" {
 			qubes[client.QubePath(string(e.Qube))] = true
 		}
@@ -164,9 +164,20 @@ func (s *session) tell(batch []core.Event, v *core.View) error {
 			jobs[client.JobPath(e.Job)] = true
 		}
 	}
-	for _, paths := range []map[dbus.ObjectPath]bool{others, qubes, jobs} {
+	if system {
+		if err := s.tellAll(s.labelsAndPools(v), &labelSpec, &poolSpec); err != nil {
+			return err
+		}
+	}
+	if named {
+		if err := s.tellAll(devices(v), &deviceSpec); err != nil {
+			return err
+		}
+	}
+	for _, paths := range []map[dbus.ObjectPath]bool{qubes, jobs} {
 		for path := range paths {
-			if err := s.tellObject(v, path); err != nil {
+			now, has := s.lookup(v, path)
+			if err := s.tellObject(path, now, has); err != nil {
 				return err
 			}
 		}
@@ -200,23 +211,27 @@ func (s *session) event(e core.Event) error {
 	return s.conn.Emit(path, iface+".Event", e.Name, args)
 }
 
-// whereLabelsAndPoolsAre are the paths of those that there are and were.
-func (s *session) whereLabelsAndPoolsAre(v *core.View) map[dbus.ObjectPath]bool {
-	paths := map[dbus.ObjectPath]bool{}
-	for path := range s.labelsAndPools(v) {
-		paths[path] = true
-	}
+// tellAll signals how all objects of some interfaces differ from the mirror.
+func (s *session) tellAll(now map[dbus.ObjectPath]object, specs ...*interfaceSpec) error {
 	for path, o := range s.mirror {
-		if o.spec == &labelSpec || o.spec == &poolSpec {
-			paths[path] = true
+		if _, still := now[path]; !still && slices.Contains(specs, o.spec) {
+			if err := s.tellObject(path, object{}, false); err != nil {
+				return err
+			}
 		}
 	}
-	return paths
+	for path, o := range now {
+		if err := s.tellObject(path, o, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (s *session) tellObject(v *core.View, path dbus.ObjectPath) error {
+// tellObject signals how an object, which is now, or has gone, differs from
+// the mirror.
+func (s *session) tellObject(path dbus.ObjectPath, now object, has bool) error {
 	old, had := s.mirror[path]
-	now, has := s.lookup(v, path)
 	switch {
 	case has && !had:
 		s.mirror[path] = now

@@ -50,7 +50,7 @@ func (s *session) LookupObject(p dbus.ObjectPath) (dbus.ServerObject, bool) {
 // nodes are all paths of objects, and of the folders that they are in.
 func (s *session) nodes(v *core.View) []dbus.ObjectPath {
 	return append(slices.Collect(maps.Keys(s.everything(v))),
-		client.RootPath+"/job", client.RootPath+"/label", client.RootPath+"/pool", client.RootPath+"/qube")
+		client.RootPath+"/device", client.RootPath+"/job", client.RootPath+"/label", client.RootPath+"/pool", client.RootPath+"/qube")
 }
 
 func below(p dbus.ObjectPath) string { return strings.TrimSuffix(string(p), "/") + "/" }
@@ -323,7 +323,7 @@ func (m *member) qube(args []any) ([]any, error) {
 		return jobResult(c.Run(id, args[0].(string), args[1].(string), args[2].(bool)))
 	case "Volumes":
 		return m.volumes(id)
-	case "Apps", "Console", "Messages", "Notes", "Resize", "Revert", "SetNotes":
+	case "Apps", "Console", "KeepRevision", "Messages", "Notes", "Resize", "Revert", "SetNotes":
 		return m.inside(id, args)
 	}
 	return m.settings(id, args)
@@ -340,7 +340,7 @@ func (m *member) volumes(id qube.UUID) ([]any, error) {
 			"name": i.Name, "pool": i.Pool, "vid": string(i.Spec.VID), "size": i.Size, "usage": i.Usage,
 			"rw": i.Spec.ReadWrite, "source": string(i.Spec.Source), "save_on_stop": i.Spec.SaveOnStop,
 			"snap_on_start": i.Spec.SnapOnStart, "revisions_to_keep": int64(i.Spec.Revisions),
-			"is_outdated": i.Outdated, "running": i.Running, "revisions": append([]string{}, i.Info.Revisions...),
+			"is_outdated": i.Outdated, "running": i.Running, "revisions": append([]string{}, i.Info.Revisions...), "kept_revisions": append([]string{}, i.Spec.Kept...),
 		}))
 	}
 	return []any{list}, nil

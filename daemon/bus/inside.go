@@ -31,6 +31,8 @@ func (m *member) inside(id qube.UUID, args []any) ([]any, error) {
 		return []any{text}, err
 	case "SetNotes":
 		return nil, c.SetNotes(id, args[0].(string))
+	case "KeepRevision":
+		return nil, c.KeepRevision(m.s.ctx, id, args[0].(string), args[1].(string), args[2].(bool))
 	case "Resize":
 		bytes := args[1].(uint64)
 		if bytes > math.MaxInt64 {

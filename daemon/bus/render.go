@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 
@@ -50,6 +51,7 @@ func renderQube(v *core.View, q core.Qube) properties {
 		"Memory": uint32(q.Number("memory")), "VCPUs": uint32(q.Number("vcpus")), "DefaultUser": q.Property("default_user"),
 		"StartTime": started, "MemoryUsed": uint64(q.MemoryUsed()), "CPUUsage": q.CPUUsage(), "DiskUsage": uint64(q.DiskUsage()),
 		"Error": q.Trouble(), "Outdated": q.Outdated(), "ProvidesNetwork": q.Property("provides_network") == "True",
+		"LastBackup": uint64(max(q.Number("backup_timestamp"), 0)),
 	}
 }
 
@@ -63,6 +65,42 @@ func renderPool(p core.PoolState) properties {
 		trouble = p.Err.Error()
 	}
 	return properties{"Name": p.Name, "Driver": p.Driver, "Revisions": int32(p.Revisions), "Error": trouble}
+}
+
+// assignmentTuple is an element of Device.Assignments.
+type assignmentTuple struct {
+	Frontend, Mode string
+	Options        map[string]string
+}
+
+func renderDevice(d core.DeviceState) properties {
+	assignments := []assignmentTuple{}
+	for _, a := range d.Assignments {
+		options := maps.Clone(a.Options)
+		if options == nil {
+			options = map[string]string{}
+		}
+		assignments = append(assignments, assignmentTuple{string(a.Frontend), string(a.Mode), options})
+	}
+	parent := ""
+	if d.Parent.Port != "" {
+		parent = string(d.Parent.Class) + ":" + d.Parent.Port
+	}
+	return properties{
+		"Class": string(d.Class), "Backend": d.Backend, "Port": d.Port, "ID": d.ID, "Offered": d.Offered,
+		"Vendor": d.Vendor, "Product": d.Product, "Manufacturer": d.Manufacturer, "Name": d.Name, "Serial": d.Serial,
+		"Interfaces": append([]string{}, d.Interfaces...), "Parent": parent, "Attached": d.Attachment,
+		"ReadOnly": d.ReadOnly, "Size": uint64(d.Size), "Assignments": assignments,
+	}
+}
+
+// devices are those that are offered or assigned: few.
+func devices(v *core.View) map[dbus.ObjectPath]object {
+	all := map[dbus.ObjectPath]object{}
+	for _, d := range v.Devices() {
+		all[client.DevicePath(d.Device)] = object{&deviceSpec, renderDevice(d)}
+	}
+	return all
 }
 
 func renderJob(j core.Job) properties {
@@ -93,6 +131,9 @@ func (s *Server) lookup(v *core.View, path dbus.ObjectPath) (object, bool) {
 			return object{}, false
 		}
 		return object{&qubeSpec, renderQube(v, q)}, true
+	case "device":
+		obj, ok := devices(v)[path]
+		return obj, ok
 	case "label", "pool":
 		obj, ok := s.labelsAndPools(v)[path]
 		return obj, ok
@@ -125,6 +166,7 @@ func (s *Server) labelsAndPools(v *core.View) map[dbus.ObjectPath]object {
 // everything renders all objects but the manager.
 func (s *Server) everything(v *core.View) map[dbus.ObjectPath]object {
 	all := s.labelsAndPools(v)
+	maps.Copy(all, devices(v))
 	admin, _ := v.Lookup(qube.Dom0UUID)
 	for _, q := range append(v.Qubes(), admin) {
 		all[client.QubePath(string(q.UUID()))] = object{&qubeSpec, renderQube(v, q)}

@@ -83,6 +83,7 @@ var (
 			{"Devices", nil, []param{{"assignments", "a(sssa{ss})"}}, owner},
 			{"Features", nil, []param{{"features", "a{ss}"}}, owner},
 			{"Firewall", nil, []param{{"rules", "as"}}, owner},
+			{"KeepRevision", []param{{"volume", "s"}, {"revision", "s"}, {"keep", "b"}}, nil, owner},
 			{"Kill", nil, jobOut, owner},
 			{"Messages", []param{{"lines", "u"}}, []param{{"messages", "as"}}, owner},
 			{"Notes", nil, []param{{"text", "s"}}, owner},
@@ -110,7 +111,7 @@ var (
 		},
 		properties: []propertySpec{
 			{"CPUUsage", "d"}, {"Class", "s"}, {"DefaultUser", "s"}, {"DiskUsage", "t"}, {"Engine", "s"}, {"Error", "s"},
-			{"Icon", "s"}, {"Isolation", "s"}, {"Label", "s"}, {"LabelColor", "u"}, {"LabelIndex", "u"}, {"Memory", "u"},
+			{"Icon", "s"}, {"Isolation", "s"}, {"Label", "s"}, {"LabelColor", "u"}, {"LabelIndex", "u"}, {"LastBackup", "t"}, {"Memory", "u"},
 			{"MemoryUsed", "t"}, {"Name", "s"}, {"NetVM", "s"}, {"Outdated", "b"}, {"ProvidesNetwork", "b"}, {"QID", "u"}, {"StartTime", "t"},
 			{"State", "s"}, {"Template", "s"}, {"UUID", "s"}, {"VCPUs", "u"}, {"Weakness", "s"}, {"XID", "i"},
 		},
@@ -129,6 +130,17 @@ var (
 			{"Volumes", nil, []param{{"vids", "as"}}, owner},
 		},
 		properties: []propertySpec{{"Driver", "s"}, {"Error", "s"}, {"Name", "s"}, {"Revisions", "i"}},
+	}
+	// deviceSpec is a device that a qube or dom0 offers, that is assigned to
+	// qubes (then its port and id may be *), or both.
+	deviceSpec = interfaceSpec{
+		name: client.DeviceInterface,
+		properties: []propertySpec{
+			// Assignments are frontend, mode and options.
+			{"Assignments", "a(ssa{ss})"}, {"Attached", "s"}, {"Backend", "s"}, {"Class", "s"}, {"ID", "s"}, {"Interfaces", "as"},
+			{"Manufacturer", "s"}, {"Name", "s"}, {"Offered", "b"}, {"Parent", "s"}, {"Port", "s"}, {"Product", "s"}, {"ReadOnly", "b"},
+			{"Serial", "s"}, {"Size", "t"}, {"Vendor", "s"},
+		},
 	}
 	jobSpec = interfaceSpec{
 		name:    client.JobInterface,

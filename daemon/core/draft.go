@@ -81,6 +81,10 @@ func (p *plan) inherit(from Qube) {
 		}
 	}
 	p.rec.Features, p.rec.Volumes, p.rec.Devices = old.Features, old.Volumes, old.Devices
+	for name, v := range p.rec.Volumes { // old states are not copied
+		v.Kept = nil
+		p.rec.Volumes[name] = v
+	}
 	for name := range p.rec.Features {
 		if isPreload(name) && name != "preload-dispvm-max" {
 			delete(p.rec.Features, name)

@@ -252,7 +252,7 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 	for _, v := range commits {
 		p, err := c.pool(v.Pool)
 		if err == nil {
-			err = p.Stop(ctx, v.Spec, true)
+			err = p.Stop(ctx, c.kept(v.Spec), true)
 		}
 		if err != nil {
 			c.log.Error("commit a volume of a machine that ended", "volume", string(v.Spec.VID), "error", err)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"time"
 
 	"cubicle/daemon/engine"
 	"cubicle/daemon/qube"
+	"cubicle/daemon/storage"
 )
 
 // errKilled is why a start ends when somebody kills the qube.
@@ -151,6 +153,18 @@ func (i startedImage) kept(orderly bool) bool {
 	return i.Spec.SaveOnStop && (orderly || i.Always)
 }
 
+// kept is what a run began with, with the older states that people have
+// decided to keep since.
+func (c *Core) kept(s storage.Spec) storage.Spec {
+	folder, name := path.Split(string(s.VID))
+	if q, ok := c.View().Named(qube.Name(path.Base(folder))); ok {
+		if v, ok := q.Volume(name); ok {
+			s.Kept = v.Spec.Kept
+		}
+	}
+	return s
+}
+
 // free gives back all that a run of a machine took: first the machine's hold
 // on its images, then the images.
 func (c *Core) free(ctx context.Context, r *run, orderly bool) error {
@@ -165,7 +179,7 @@ func (c *Core) free(ctx context.Context, r *run, orderly bool) error {
 	for _, v := range r.facts.Volumes {
 		p, err := c.pool(v.Pool)
 		if err == nil {
-			err = p.Stop(ctx, v.Spec, v.kept(orderly))
+			err = p.Stop(ctx, c.kept(v.Spec), v.kept(orderly))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("stop volume %s: %w", v.Spec.VID, err))

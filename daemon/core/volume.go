@@ -60,7 +60,7 @@ func (q Qube) Volumes() []Volume {
 		size = dispVolatile
 	}
 	volatile := q.volume(volatileVolume, size)
-	volatile.Spec.SaveOnStop, volatile.Spec.Revisions = false, 0
+	volatile.Spec.SaveOnStop, volatile.Spec.Revisions, volatile.Spec.Kept = false, 0, nil
 	return []Volume{q.root(), q.private(), volatile}
 }
 
@@ -108,7 +108,7 @@ func (q Qube) origin(name string) Volume {
 // snapshot makes a volume one that starts as the last state of another, or of
 // what that is a snapshot of. It lives beside its source.
 func snapshot(v Volume, of *Volume) Volume {
-	v.Spec.SnapOnStart, v.Spec.SaveOnStop, v.Spec.Revisions = true, false, 0
+	v.Spec.SnapOnStart, v.Spec.SaveOnStop, v.Spec.Revisions, v.Spec.Kept = true, false, 0, nil
 	if of == nil {
 		return v
 	}
@@ -139,6 +139,7 @@ func (q Qube) volume(name string, size int64) Volume {
 		SaveOnStop: true,
 		ReadWrite:  !set.ReadOnly,
 		Revisions:  keep,
+		Kept:       set.Kept,
 		Foreign:    set.Foreign,
 	}}
 }

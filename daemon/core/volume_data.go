@@ -129,6 +129,44 @@ func (c *Core) RevertVolume(ctx context.Context, id qube.UUID, name, revision st
 	})
 }
 
+// maxKept bounds how many old states of one volume people keep.
+const maxKept = 64
+
+// KeepRevision makes an old state of a volume one that stays until it is let
+// go, however many newer ones there are; or lets it go, so that it is removed
+// in its turn.
+func (c *Core) KeepRevision(ctx context.Context, id qube.UUID, name, revision string, keep bool) error {
+	unlock, err := c.lock(ctx, id) // no commit removes it meanwhile
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	info, err := c.VolumeInfo(ctx, id, name)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(info.Revisions, revision) {
+		return Failf(NoRevision, "the volume %s has no revision %q", name, revision)
+	}
+	q, err := c.find(id)
+	if err != nil {
+		return err
+	}
+	set := q.e.rec.Volumes[name]
+	// What is gone, such as with an older pool, need not be kept.
+	var kept []string
+	for _, r := range info.Revisions {
+		if r != revision && slices.Contains(set.Kept, r) || r == revision && keep {
+			kept = append(kept, r)
+		}
+	}
+	if len(kept) > maxKept {
+		return Failf(BadValue, "at most %d revisions of a volume can be kept: let another go", maxKept)
+	}
+	set.Kept = kept
+	return c.saveVolume(id, name, set)
+}
+
 // ClearVolume empties the volume of a halted qube.
 func (c *Core) ClearVolume(ctx context.Context, id qube.UUID, name string) error {
 	return c.editVolume(ctx, id, name, "clear", false, func(p storage.Pool, v Volume, set *store.Volume) error {

@@ -28,6 +28,9 @@ type Spec struct {
 	// that keeps none may be written in place: what was written then stays
 	// also without a commit, and nobody can copy the volume while it runs.
 	Revisions int
+	// Kept are revisions that stay beside those, whatever their age. One that
+	// does not exist is no error.
+	Kept []string
 	// Foreign says that a VM, an import or a backup may have written the
 	// bytes, of a snapshot those of its source: see Layer.Foreign.
 	Foreign bool

@@ -70,7 +70,9 @@ type Volume struct {
 	Size int64  // bytes; 0: the default size
 	// Revisions is how many old states the volume keeps; nil: as its pool says.
 	Revisions *int
-	ReadOnly  bool
+	// Kept are old states that stay beside those, by their pool's names.
+	Kept     []string
+	ReadOnly bool
 	// Foreign: dom0 did not make what it holds. Imported: that may be so of
 	// an older state as well.
 	Foreign, Imported bool
@@ -85,6 +87,10 @@ func (r Record) Clone() Record {
 	}
 	if r.Features == nil {
 		r.Features = map[string]string{}
+	}
+	for name, v := range r.Volumes {
+		v.Kept = slices.Clone(v.Kept)
+		r.Volumes[name] = v
 	}
 	if r.Volumes == nil {
 		r.Volumes = map[string]Volume{}
@@ -235,10 +241,11 @@ type volumeFile struct {
 	Pool string `toml:"pool,omitempty"`
 	Size int64  `toml:"size,omitempty"`
 
-	Revisions *int `toml:"revisions_to_keep,omitempty"`
-	ReadOnly  bool `toml:"read_only,omitempty"`
-	Foreign   bool `toml:"foreign,omitempty"`
-	Imported  bool `toml:"imported,omitempty"`
+	Revisions *int     `toml:"revisions_to_keep,omitempty"`
+	Kept      []string `toml:"kept_revisions,omitempty"`
+	ReadOnly  bool     `toml:"read_only,omitempty"`
+	Foreign   bool     `toml:"foreign,omitempty"`
+	Imported  bool     `toml:"imported,omitempty"`
 }
 
 func decode(name qube.Name, class qube.Class, raw []byte) (Record, error) {
@@ -360,6 +367,7 @@ func (r Record) encode() ([]byte, error) {
 		set(vm, "pool", v.Pool, v.Pool != "")
 		set(vm, "size", v.Size, v.Size != 0)
 		set(vm, "revisions_to_keep", v.Revisions, v.Revisions != nil)
+		set(vm, "kept_revisions", v.Kept, len(v.Kept) > 0)
 		set(vm, "read_only", true, v.ReadOnly)
 		set(vm, "foreign", true, v.Foreign)
 		set(vm, "imported", true, v.Imported)

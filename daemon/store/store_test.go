@@ -255,7 +255,7 @@ func TestDevicesVolumesAndPoolsSurvive(t *testing.T) {
 	}
 	keep := -1
 	r := Record{Name: "work", UUID: qube.NewUUID(), QID: 1, Class: qube.AppVM, Properties: map[string]string{"label": "blue"}}.Clone()
-	r.Volumes["private"] = Volume{Pool: "p", Size: 1 << 30, Revisions: &keep, ReadOnly: true, Foreign: true, Imported: true}
+	r.Volumes["private"] = Volume{Pool: "p", Size: 1 << 30, Revisions: &keep, Kept: []string{"1@2026-03-14T12:00:00Z"}, ReadOnly: true, Foreign: true, Imported: true}
 	r.Devices = []device.Assignment{{
 		Device: device.Device{Class: device.Block, Backend: "vault", Port: "sda", ID: device.Any},
 		Mode:   device.Required, Options: map[string]string{"read-only": "yes"},

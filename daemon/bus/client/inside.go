@@ -91,6 +91,12 @@ func (c *Client) Revert(ctx context.Context, uuid, volume, revision string) erro
 	return c.call(ctx, QubePath(uuid), QubeInterface+".Revert", nil, volume, revision)
 }
 
+// KeepRevision makes an older revision of a volume stay until it is let go, or
+// lets it go.
+func (c *Client) KeepRevision(ctx context.Context, uuid, volume, revision string, keep bool) error {
+	return c.call(ctx, QubePath(uuid), QubeInterface+".KeepRevision", nil, volume, revision, keep)
+}
+
 // Features are the qube's own features.
 func (c *Client) Features(ctx context.Context, uuid string) (map[string]string, error) {
 	features := map[string]string{}

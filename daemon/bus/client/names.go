@@ -8,6 +8,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"cubicle/daemon/device"
 	"cubicle/daemon/paths"
 )
 
@@ -19,6 +20,7 @@ const (
 	QubeInterface    = BusName + ".Qube"
 	LabelInterface   = BusName + ".Label"
 	PoolInterface    = BusName + ".Pool"
+	DeviceInterface  = BusName + ".Device"
 	JobInterface     = BusName + ".Job"
 
 	// ErrorPrefix stands before the Admin API's exception name
@@ -29,6 +31,7 @@ const (
 	qubePath                  = string(RootPath) + "/qube/"
 	labelPath                 = string(RootPath) + "/label/"
 	poolPath                  = string(RootPath) + "/pool/"
+	devicePath                = string(RootPath) + "/device/"
 	jobPath                   = string(RootPath) + "/job/"
 )
 
@@ -68,6 +71,10 @@ func LabelPath(name string) dbus.ObjectPath { return escaped(labelPath, name) }
 
 // PoolPath is the object of a pool, named as a label's is.
 func PoolPath(name string) dbus.ObjectPath { return escaped(poolPath, name) }
+
+// DevicePath is the object of a device, named as a label's is: by its class,
+// its backend, its port and its id.
+func DevicePath(d device.Device) dbus.ObjectPath { return escaped(devicePath, string(d.Class)+":"+d.String()) }
 
 func escaped(folder, name string) dbus.ObjectPath {
 	var b strings.Builder

@@ -39,6 +39,7 @@ type Qube struct {
 	DiskUsage       uint64    // bytes
 	Error           string    // why the qube is broken, else empty
 	Outdated        bool      // runs on an older version of its template
+	LastBackup      time.Time // zero: never
 }
 
 // Label is a colour that qubes can have.
@@ -226,13 +227,21 @@ func (q *Qube) load(p properties) {
 	load(&q.DiskUsage, p["DiskUsage"])
 	load(&q.Error, p["Error"])
 	load(&q.Outdated, p["Outdated"])
-	if v, ok := p["StartTime"]; ok {
-		var sec uint64
-		load(&sec, v)
-		q.StartTime = time.Time{}
-		if sec != 0 {
-			q.StartTime = time.Unix(int64(sec), 0)
-		}
+	loadTime(&q.StartTime, p, "StartTime")
+	loadTime(&q.LastBackup, p, "LastBackup")
+}
+
+// loadTime takes a moment in seconds since 1970; 0 is none.
+func loadTime(to *time.Time, p properties, name string) {
+	v, ok := p[name]
+	if !ok {
+		return
+	}
+	var sec uint64
+	load(&sec, v)
+	*to = time.Time{}
+	if sec != 0 {
+		*to = time.Unix(int64(sec), 0)
 	}
 }
 

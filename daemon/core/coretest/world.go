@@ -54,8 +54,9 @@ type volume struct {
 	spec    storage.Spec
 	running bool
 	commits int
-	// revisions are the older states; their times mean nothing.
-	revisions []string
+	// revisions are the older states; their times mean nothing. Those that the
+	// last commit was told to keep are kept.
+	revisions, kept []string
 }
 
 // keep makes the current state an older one.
@@ -134,6 +135,16 @@ func (w *World) Lose(prefix string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	maps.DeleteFunc(w.volumes, func(vid storage.VID, _ *volume) bool { return strings.HasPrefix(string(vid), prefix) })
+}
+
+// Kept are the older states of a volume that its last commit was told to keep.
+func (w *World) Kept(vid string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v := w.volumes[storage.VID(vid)]; v != nil {
+		return v.kept
+	}
+	return nil
 }
 
 // Commits is how often a volume was committed.
@@ -586,6 +597,7 @@ func (p *Pool) Stop(_ context.Context, s storage.Spec, commit bool) error {
 		}
 		v.running = false
 		if commit {
+			v.kept = slices.Clone(s.Kept)
 			v.commits++
 		}
 		return nil

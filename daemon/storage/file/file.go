@@ -148,7 +148,7 @@ func (p *Pool) importImage(s storage.Spec, image string) error {
 	if err := errors.Join(file.Chmod(0o600), file.Sync()); err != nil {
 		return err
 	}
-	return f.replace(image, s.Revisions)
+	return f.replace(image, s)
 }
 
 // Clone copies the committed state of src.
@@ -239,7 +239,7 @@ func (p *Pool) clear(ctx context.Context, s storage.Spec) error {
 	if err := makeExt4(ctx, tmp, s.Size, filepath.Base(string(s.VID)), journal); err != nil {
 		return err
 	}
-	if err := f.replace(tmp, s.Revisions); err != nil {
+	if err := f.replace(tmp, s); err != nil {
 		os.Remove(tmp)
 		return err
 	}
@@ -368,7 +368,7 @@ func (p *Pool) Stop(_ context.Context, s storage.Spec, commit bool) error {
 	case !present(f.dirty()) && present(f.clean()):
 		// A crash came between its commit and the word of it.
 	case commit || !present(f.clean()):
-		err = f.commit(s.Revisions)
+		err = f.commit(s)
 	default:
 		err = remove(f.dirty())
 	}
@@ -440,7 +440,7 @@ func (p *Pool) revert(ctx context.Context, s storage.Spec, revision string) erro
 		if err := sparse.Copy(ctx, tmp, f.revision(r)); err != nil {
 			return err
 		}
-		if err := f.replace(tmp, s.Revisions); err != nil {
+		if err := f.replace(tmp, s); err != nil {
 			os.Remove(tmp)
 			return err
 		}
@@ -460,7 +460,7 @@ func (p *Pool) stopped(s storage.Spec) (files, error) {
 		return f, storage.ErrInUse
 	}
 	if present(f.dirty()) {
-		return f, f.commit(s.Revisions)
+		return f, f.commit(s)
 	}
 	return f, nil
 }

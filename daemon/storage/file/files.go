@@ -113,21 +113,22 @@ func (f files) revisions() ([]revision, error) {
 }
 
 // commit makes the state in use the committed one.
-func (f files) commit(keep int) error {
+func (f files) commit(s storage.Spec) error {
 	if err := syncFile(f.dirty()); err != nil {
 		return err
 	}
-	return f.replace(f.dirty(), keep)
+	return f.replace(f.dirty(), s)
 }
 
 // replace makes image, which is synced, the committed state. The old one
-// becomes a revision; only the newest keep revisions stay.
-func (f files) replace(image string, keep int) error {
+// becomes a revision; of the revisions, those that are kept stay and the
+// newest of the others, as many as the Spec says.
+func (f files) replace(image string, s storage.Spec) error {
 	list, err := f.revisions()
 	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(f.clean()); err == nil && keep > 0 {
+	if st, err := os.Stat(f.clean()); err == nil && s.Revisions > 0 {
 		n := 1
 		if len(list) > 0 {
 			n = list[len(list)-1].n + 1
@@ -148,7 +149,8 @@ func (f files) replace(image string, keep int) error {
 	if err := rename(image, f.clean()); err != nil {
 		return err
 	}
-	for len(list) > max(keep, 0) {
+	list = slices.DeleteFunc(list, func(r revision) bool { return slices.Contains(s.Kept, r.name) })
+	for len(list) > max(s.Revisions, 0) {
 		if err := os.Remove(f.revision(list[0])); err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ func TestPool(t *testing.T, open Open) {
 		"SnapshotOfInPlace":    testSnapshotOfInPlace,
 		"Volatile":             testVolatile,
 		"Revisions":            testRevisions,
+		"KeptRevisions":        testKeptRevisions,
 		"Import":               testImport,
 		"Clone":                testClone,
 		"CloneCancelled":       testCloneCancelled,
@@ -418,6 +419,37 @@ func testRevisions(t *testing.T, p *pool) {
 	}
 	p.must(p.Revert(t.Context(), s, list[len(list)-1]))
 	p.holds(s, "4")
+}
+
+func testKeptRevisions(t *testing.T, p *pool) {
+	s := p.create(templateRoot())
+	p.run(s, "1", true)
+	p.run(s, "2", true)
+	first := p.info(s).Revisions[1] // [0] is the empty one
+	s.Kept = []string{first, "9@2001-01-01T00:00:00Z"}
+	for _, text := range []string{"3", "4", "5", "6"} {
+		p.run(s, text, true)
+	}
+	if list := p.info(s).Revisions; len(list) != s.Revisions+1 || list[0] != first {
+		t.Fatalf("with %s kept there are the revisions %v", first, list)
+	}
+	// A volume that keeps no others keeps that one, in place or not.
+	s.Revisions = 0
+	p.run(s, "7", true)
+	if list := p.info(s).Revisions; !slices.Equal(list, []string{first}) {
+		t.Fatalf("a volume that keeps no others has the revisions %v", list)
+	}
+	p.must(p.Revert(t.Context(), s, first))
+	p.holds(s, "1")
+	if list := p.info(s).Revisions; !slices.Equal(list, []string{first}) {
+		t.Fatalf("after the revert to it there are the revisions %v", list)
+	}
+	// Let go, it ages as the others do.
+	s.Kept = nil
+	p.run(s, "8", true)
+	if list := p.info(s).Revisions; len(list) != 0 {
+		t.Fatalf("after it was let go there are the revisions %v", list)
+	}
 }
 
 func testImport(t *testing.T, p *pool) {
