@@ -169,11 +169,13 @@ func (s *Server) admit(c *net.UnixConn) error {
 	if fault != nil {
 		return fmt.Errorf("who is the caller: %w", fault)
 	}
-	if peer.Uid != 0 && !slices.Contains(s.Users, peer.Uid) {
+	if !s.admits(peer.Uid) {
 		return fmt.Errorf("user %d (process %d) may not ask", peer.Uid, peer.Pid)
 	}
 	return nil
 }
+
+func (s *Server) admits(uid uint32) bool { return uid == 0 || slices.Contains(s.Users, uid) }
 
 // splitHeader takes the service's header off: "SERVICE SOURCE", in dom0 with
 // "TYPE TARGET" behind it, and a NUL (spec/qrexec.md §13).
