@@ -1,10 +1,16 @@
 package policy
 
 import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestGraph(t *testing.T) {
@@ -41,5 +47,70 @@ q.Date  *        @anyvm  dom0     allow
 `
 	if d := cmp.Diff(want, got.String()); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestBundlesSayWhatEdgesSay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := []string{"a", "b", "c", "d", "@dispvm:a"}
+		edges := map[Edge]bool{}
+		for range rapid.IntRange(0, 40).Draw(t, "edges") {
+			e := Edge{rapid.SampledFrom(names[:4]).Draw(t, "source"), rapid.SampledFrom(names).Draw(t, "target"),
+				rapid.SampledFrom([]string{"s", "t", "u+x"}).Draw(t, "service"), rapid.Bool().Draw(t, "ask")}
+			if e.Source != e.Target {
+				edges[e] = true
+			}
+		}
+		got := map[Edge]bool{}
+		for _, b := range bundles(slices.Collect(maps.Keys(edges))) {
+			for _, source := range b.sources {
+				for _, target := range b.targets {
+					for _, service := range b.services {
+						if source != target {
+							got[Edge{source, target, service, b.ask}] = true
+						}
+					}
+				}
+			}
+		}
+		if !maps.Equal(edges, got) {
+			t.Fatalf("%v became %v", edges, got)
+		}
+	})
+}
+
+func TestSVGIsWellFormed(t *testing.T) {
+	s, err := NewSystem([]*Domain{{Name: "work", Label: "0x3465a4"}, {Name: "a<b", Label: `"/>`}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var edges []Edge
+	for i := range 30 {
+		edges = append(edges, Edge{"work", "a<b", fmt.Sprintf("s.Number%d&", i), i%2 == 0})
+	}
+	edges = append(edges, Edge{"a<b", "@dispvm:work", "x", false})
+	for _, edges := range [][]Edge{nil, edges} {
+		var b strings.Builder
+		if err := WriteSVG(&b, s, edges); err != nil {
+			t.Fatal(err)
+		}
+		words := ""
+		for d := xml.NewDecoder(strings.NewReader(b.String())); ; {
+			token, err := d.Token()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%v\n%s", err, b.String())
+			}
+			if text, ok := token.(xml.CharData); ok {
+				words += string(text) + "\n"
+			}
+		}
+		for _, want := range []string{"a<b", "disposable (work)", "s.Number28&", "and 2 more"} {
+			if strings.Contains(words, want) != (edges != nil) {
+				t.Errorf("%q: %s", want, words)
+			}
+		}
 	}
 }

@@ -58,7 +58,7 @@ func (n *notes) run(ctx context.Context, e *env) error {
 		}
 		return n.store(ctx, e, old+*n.Append)
 	}
-	text, err := edit(ctx, e, old)
+	text, err := edit(ctx, e, "qvm-notes-*.txt", old)
 	if err != nil || text == old {
 		return err
 	}
@@ -119,8 +119,9 @@ func (n *notes) store(ctx context.Context, e *env, text string) error {
 	return err
 }
 
-// edit lets people change a text in their editor.
-func edit(ctx context.Context, e *env, text string) (string, error) {
+// edit lets people change a text in their editor, as a file with a name of
+// that pattern.
+func edit(ctx context.Context, e *env, pattern, text string) (string, error) {
 	editor := os.Getenv("VISUAL")
 	if editor == "" {
 		editor = os.Getenv("EDITOR")
@@ -128,7 +129,7 @@ func edit(ctx context.Context, e *env, text string) (string, error) {
 	if editor == "" {
 		editor = "editor"
 	}
-	f, err := os.CreateTemp("", "qvm-notes-*.txt")
+	f, err := os.CreateTemp("", pattern)
 	if err != nil {
 		return "", err
 	}

@@ -20,6 +20,8 @@ import (
 	"cubicle/daemon/core"
 	"cubicle/daemon/core/coretest"
 	"cubicle/daemon/paths"
+	"cubicle/daemon/policy"
+	"cubicle/daemon/policy/defaults"
 	"cubicle/daemon/qrexec/wire"
 )
 
@@ -75,6 +77,11 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			s := admin.New(sys.Core, slog.New(slog.DiscardHandler))
+			if err := defaults.Lay(root, os.Getegid()); err != nil {
+				return err
+			}
+			kept, runtime, legacy := root.PolicyFiles()
+			s.PolicyFiles = policy.Dirs{Policy: []string{kept, runtime}, Legacy: legacy}
 			done := make(chan error, 1)
 			go func() { done <- s.Serve(l, admin.Public) }()
 			e.Defer(func() {

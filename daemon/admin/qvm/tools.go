@@ -12,6 +12,12 @@ type row struct {
 // tools are all tools, by name.
 func tools() []row {
 	return []row{
+		{name: "qrexec-policy-graph", summary: "Draw which qubes may call which others.", new: func() tool { return &upstreamGraph{} }, text: []string{
+			"The same as qvm-policy graph: arrows in the language of Graphviz' dot, dashed where a person is asked."}},
+		{name: "qubes-policy", summary: "Show and change the files of the policy.", new: func() tool { return &upstreamPolicy{} }, text: policyText()},
+		{name: "qubes-policy-editor", summary: "Change a file of the policy in an editor.", new: func() tool { return &upstreamEditor{} }, text: policyText()},
+		{name: "qubes-policy-lint", summary: "Look for faults in files of the policy.", new: func() tool { return &upstreamLint{} }, text: []string{
+			"Each fault is told with its file and line on standard error, and the exit status is 1. What a file includes is looked at, too."}},
 		{name: "qubes-prefs", summary: "Show and change the global properties.", new: func() tool { return &systemPrefs{} }, text: []string{
 			"Without arguments all global properties are listed, with D for those that have their default value. " +
 				"With a PROPERTY its value is shown, with a VALUE it is set, and with --default it is put back.",
@@ -43,6 +49,7 @@ func tools() []row {
 			"Without an option the notes are opened in the editor that the variables VISUAL or EDITOR name."}},
 		{name: "qvm-pause", summary: "Freeze qubes.", new: func() tool { return &pause{} }},
 		{name: "qvm-pci", summary: "Show and assign PCI devices.", new: func() tool { return &device{class: "pci"} }, text: deviceText()},
+		{name: "qvm-policy", summary: "Show, explain and change which qube may call which service of which other.", new: func() tool { return &policyTool{} }, text: policyText()},
 		{name: "qvm-pool", summary: "Show and change storage pools.", new: func() tool { return &pool{} }},
 		{name: "qvm-prefs", summary: "Show and change the properties of a qube.", new: func() tool { return &prefs{} }, text: []string{
 			"Without a PROPERTY all properties are listed, with D for those that have their default value. " +
@@ -71,6 +78,13 @@ func tools() []row {
 		{name: "completion", hidden: true, summary: "Write what a shell needs to complete the tools' command lines.", new: func() tool { return &completion{} }},
 		{name: "complete", hidden: true, summary: "Print how a command line can go on.", new: func() tool { return &complete{} }},
 	}
+}
+
+func policyText() []string {
+	return []string{
+		"A rule is a line SERVICE ARGUMENT SOURCE TARGET allow|ask|deny, with options behind it; the first that fits decides, and what no rule fits is denied. " +
+			"Files are read in the order of their names. While one of them has a fault, every call is denied; so no change is taken with which the policy could not be read.",
+		"The rules of the system are in files 90-…; your own belong into 30-user. A file of the system that you change or remove stays so."}
 }
 
 func deviceText() []string {

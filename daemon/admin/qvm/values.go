@@ -54,6 +54,9 @@ func (s *source) value(v *kong.Value) ([]proposal, error) {
 		return s.plain("admin.vmclass.List")
 	case "label":
 		return s.plain("admin.label.List")
+	case "policyfile":
+		names, err := s.policyNames(s.ctx)
+		return bare(names), err
 	case "pool":
 		return s.plain("admin.pool.List")
 	case "driver":
