@@ -218,3 +218,55 @@ func (t *tx) offerNothing(e *entry) {
 	}
 	e.offered = nil
 }
+
+// DeviceState is a device that is offered, assigned to qubes, or both.
+type DeviceState struct {
+	// Info of a device that nobody offers now has but its name, which may have
+	// device.Any in it.
+	device.Info
+	Offered     bool
+	Assignments []FrontendAssignment // by frontend
+}
+
+// FrontendAssignment is an assignment of a device to a qube.
+type FrontendAssignment struct {
+	Frontend qube.Name
+	device.Assignment
+}
+
+// Devices are all devices that are offered or assigned.
+func (v *View) Devices() []DeviceState {
+	all := append(v.Qubes(), Qube{v, v.dom0})
+	var list []DeviceState
+	for _, b := range all {
+		for _, class := range slices.Sorted(maps.Keys(b.e.offered)) {
+			for _, i := range b.e.offered[class] {
+				list = append(list, DeviceState{Info: i, Offered: true})
+			}
+		}
+	}
+	absent := map[device.Device]int{} // where they are in list
+	for _, f := range all {
+		for _, a := range f.e.rec.Devices {
+			found := false
+			assigned := FrontendAssignment{f.Name(), a}
+			for n := range list {
+				if list[n].Offered && list[n].Is(a.Device) && list[n].Backend != string(f.Name()) {
+					list[n].Assignments = append(list[n].Assignments, assigned)
+					found = true
+				}
+			}
+			if found {
+				continue
+			}
+			n, known := absent[a.Device]
+			if !known {
+				n = len(list)
+				absent[a.Device] = n
+				list = append(list, DeviceState{Info: device.Info{Device: a.Device}})
+			}
+			list[n].Assignments = append(list[n].Assignments, assigned)
+		}
+	}
+	return list
+}
