@@ -281,6 +281,7 @@ func TestIntrospectionIsAsCommitted(t *testing.T) {
 		"qube":    {introspectableSpec, propertiesSpec, qubeSpec},
 		"label":   {introspectableSpec, propertiesSpec, labelSpec},
 		"pool":    {introspectableSpec, propertiesSpec, poolSpec},
+		"device":  {introspectableSpec, propertiesSpec, deviceSpec},
 		"job":     {introspectableSpec, propertiesSpec, jobSpec},
 	} {
 		golden := filepath.Join("testdata", name+".xml")
@@ -311,6 +312,7 @@ func TestPropertiesHaveTheTypesThatAreDescribed(t *testing.T) {
 		{managerSpec, renderManager(s.View())}, {qubeSpec, renderQube(s.View(), q)},
 		{labelSpec, renderLabel(qube.Labels[0])},
 		{poolSpec, renderPool(core.PoolState{Err: errors.New("gone")})}, {jobSpec, renderJob(core.Job{})},
+		{deviceSpec, renderDevice(core.DeviceState{Assignments: []core.FrontendAssignment{{}}})},
 	} {
 		if len(o.props) != len(o.spec.properties) {
 			t.Errorf("%s has %d properties and describes %d", o.spec.name, len(o.props), len(o.spec.properties))

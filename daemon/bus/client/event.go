@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"sync"
+
+	"github.com/godbus/dbus/v5"
 )
 
 // Event is one of the types below.
@@ -18,13 +20,16 @@ type Lost struct{ Err error }
 
 // The changes. Each carries the whole object as it is now.
 type (
-	QubeAdded       struct{ Qube Qube }
-	QubeChanged     struct{ Qube Qube }
-	QubeRemoved     struct{ Qube Qube } // as it was
-	JobAdded        struct{ Job Job }
-	JobChanged      struct{ Job Job }
-	JobRemoved      struct{ Job Job }
-	LabelsChanged   struct{ Labels []Label }
+	QubeAdded      struct{ Qube Qube }
+	QubeChanged    struct{ Qube Qube }
+	QubeRemoved    struct{ Qube Qube } // as it was
+	JobAdded       struct{ Job Job }
+	JobChanged     struct{ Job Job }
+	JobRemoved     struct{ Job Job }
+	LabelsChanged  struct{ Labels []Label }
+	DevicesChanged struct {
+		Devices map[dbus.ObjectPath]Device
+	}
 	DefaultsChanged struct {
 		Template string
 		Engine   string
@@ -41,6 +46,7 @@ func (JobAdded) event()        {}
 func (JobChanged) event()      {}
 func (JobRemoved) event()      {}
 func (LabelsChanged) event()   {}
+func (DevicesChanged) event()  {}
 func (DefaultsChanged) event() {}
 
 // queue holds the events that a watcher has not taken yet. It never blocks
@@ -80,6 +86,11 @@ func (q *queue) merge(e Event) bool {
 		case QubeRemoved:
 			if n, ok := e.(QubeChanged); ok && n.Qube.UUID == old.Qube.UUID {
 				return false
+			}
+		case DevicesChanged:
+			if _, ok := e.(DevicesChanged); ok {
+				q.pending[i] = e
+				return true
 			}
 		case JobChanged:
 			if n, ok := e.(JobChanged); ok && n.Job.ID == old.Job.ID {

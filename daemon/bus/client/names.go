@@ -27,12 +27,12 @@ const (
 	// (spec/admin-api.md §1.2) in the name of a D-Bus error.
 	ErrorPrefix = BusName + ".Error."
 
-	RootPath  dbus.ObjectPath = "/org/cubicle/Qubes1"
-	qubePath                  = string(RootPath) + "/qube/"
-	labelPath                 = string(RootPath) + "/label/"
-	poolPath                  = string(RootPath) + "/pool/"
-	devicePath                = string(RootPath) + "/device/"
-	jobPath                   = string(RootPath) + "/job/"
+	RootPath   dbus.ObjectPath = "/org/cubicle/Qubes1"
+	qubePath                   = string(RootPath) + "/qube/"
+	labelPath                  = string(RootPath) + "/label/"
+	poolPath                   = string(RootPath) + "/pool/"
+	devicePath                 = string(RootPath) + "/device/"
+	jobPath                    = string(RootPath) + "/job/"
 )
 
 // Address is the address of the bus on which a system with that root folder
@@ -74,7 +74,9 @@ func PoolPath(name string) dbus.ObjectPath { return escaped(poolPath, name) }
 
 // DevicePath is the object of a device, named as a label's is: by its class,
 // its backend, its port and its id.
-func DevicePath(d device.Device) dbus.ObjectPath { return escaped(devicePath, string(d.Class)+":"+d.String()) }
+func DevicePath(d device.Device) dbus.ObjectPath {
+	return escaped(devicePath, string(d.Class)+":"+d.String())
+}
 
 func escaped(folder, name string) dbus.ObjectPath {
 	var b strings.Builder

@@ -93,6 +93,7 @@ type Snapshot struct {
 	Qubes           map[string]Qube // by UUID
 	Labels          []Label         // by index
 	Jobs            map[uint64]Job
+	Devices         map[dbus.ObjectPath]Device
 	DefaultTemplate string
 	DefaultEngine   string
 	Engines         []Engine
@@ -109,12 +110,12 @@ func (s *Snapshot) Named(name string) (Qube, bool) {
 }
 
 func newSnapshot() *Snapshot {
-	return &Snapshot{Qubes: map[string]Qube{}, Jobs: map[uint64]Job{}}
+	return &Snapshot{Qubes: map[string]Qube{}, Jobs: map[uint64]Job{}, Devices: map[dbus.ObjectPath]Device{}}
 }
 
 func (s *Snapshot) clone() Snapshot {
 	c := *s
-	c.Qubes, c.Jobs = maps.Clone(s.Qubes), maps.Clone(s.Jobs)
+	c.Qubes, c.Jobs, c.Devices = maps.Clone(s.Qubes), maps.Clone(s.Jobs), maps.Clone(s.Devices)
 	c.Labels, c.Engines = slices.Clone(s.Labels), slices.Clone(s.Engines)
 	return c
 }
@@ -161,6 +162,8 @@ func (s *Snapshot) put(path dbus.ObjectPath, iface string, p properties, added b
 			return QubeChanged{q}
 		}
 		return QubeAdded{q}
+	case DeviceInterface:
+		return s.putDevice(path, p, added)
 	case JobInterface:
 		id, ok := jobOf(path)
 		if !ok {
@@ -194,6 +197,9 @@ func (s *Snapshot) drop(path dbus.ObjectPath) Event {
 			delete(s.Jobs, id)
 			return JobRemoved{j}
 		}
+	}
+	if e := s.dropDevice(path); e != nil {
+		return e
 	}
 	n := len(s.Labels)
 	s.Labels = slices.DeleteFunc(s.Labels, func(l Label) bool { return LabelPath(l.Name) == path })
