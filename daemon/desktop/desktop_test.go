@@ -173,3 +173,20 @@ func TestProgressSaysEveryTextOnce(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// The desktop user's policy agent has its socket in the user's own folder, and
+// a link of a former user's is replaced.
+func TestThePolicyAgentHasAPlaceOfItsUsers(t *testing.T) {
+	root, f := newRoot(t)
+	for _, uid := range []int{1000, 1001} {
+		if err := makeFolders(f, os.Getuid(), os.Getgid()); err != nil {
+			t.Fatal(err)
+		}
+		if err := linkPolicyAgent(f, uid); err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(root.PolicyAgent()); err != nil || to != filepath.Join(f.user(uid), policyAgentSocket) {
+			t.Errorf("user %d: %q, %v", uid, to, err)
+		}
+	}
+}

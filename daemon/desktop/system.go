@@ -59,6 +59,9 @@ func System(ctx context.Context, o SystemOptions) error {
 		return err
 	}
 	defer lock.Close()
+	if err := linkPolicyAgent(f, o.UserUID); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -105,6 +108,19 @@ func makeFolders(f files, uid, gid int) error {
 	}
 	return os.Chown(mine, uid, gid)
 }
+
+// linkPolicyAgent makes the policy agent's place a link into the desktop
+// user's own folder: the agent may not make a socket in root's.
+func linkPolicyAgent(f files, uid int) error {
+	place := f.root.PolicyAgent()
+	if err := os.Remove(place); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(filepath.Join(f.user(uid), policyAgentSocket), place)
+}
+
+// policyAgentSocket is as short as may be: a socket's path has its bounds.
+const policyAgentSocket = "ask.sock"
 
 func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOptions) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("no answer after 30 s"))

@@ -315,13 +315,16 @@ func (d *desktop) startSession(ctx context.Context) error {
 
 // startInterface starts what people see of us.
 func (d *desktop) startInterface() error {
-	guid := filepath.Join(d.Bin, "qubes-guid")
-	if _, err := d.group.Start(launch.Program{Name: "guid", Args: []string{guid, "--root", string(d.Root)}, Env: d.env, Restart: true}); err != nil {
-		return err
-	}
-	tray := filepath.Join(d.Bin, "qubes-tray")
-	if _, err := d.group.Start(launch.Program{Name: "tray", Args: []string{tray, "--root", string(d.Root)}, Env: d.env, Restart: true}); err != nil {
-		return err
+	for _, p := range []struct{ name, program string }{{"guid", "qubes-guid"}, {"tray", "qubes-tray"}, {"ask", "qubes-policy-agent"}} {
+		args := []string{filepath.Join(d.Bin, p.program), "--root", string(d.Root)}
+		_, err := d.group.Start(launch.Program{Name: p.name, Args: args, Env: d.env, Restart: true})
+		if err != nil && p.name == "ask" {
+			slog.Warn("calls that the policy asks about are denied", "error", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
 	}
 	manager := filepath.Join(d.Bin, "qube-manager")
 	_, err := d.group.Start(launch.Program{Name: "manager", Args: []string{manager, "--root", string(d.Root)}, Env: d.env})
