@@ -93,6 +93,8 @@ type Qube struct {
 
 	Problem  string // why it is broken, else empty
 	Outdated bool   // its template has a newer version
+
+	LastBackup time.Time // zero: never
 }
 
 // JobState is how far a job is.

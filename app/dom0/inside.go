@@ -46,6 +46,7 @@ type Volume struct {
 	Usage     uint64 // bytes it takes in dom0
 	Keeps     bool   // what is written stays
 	Revisions []string
+	Kept      []string // of them, those that stay however old they get
 }
 
 // Property is a row of the property table.
@@ -85,6 +86,8 @@ type Inside interface {
 	// has to be halted.
 	Resize(ctx context.Context, id QubeID, volume string, bytes uint64) error
 	Revert(ctx context.Context, id QubeID, volume, revision string) error
+	// KeepRevision makes a revision stay until it is let go, or lets it go.
+	KeepRevision(ctx context.Context, id QubeID, volume, revision string, keep bool) error
 	Properties(ctx context.Context, id QubeID) ([]Property, error)
 	SetProperty(ctx context.Context, id QubeID, name, value string) error
 	ResetProperty(ctx context.Context, id QubeID, name string) error
@@ -188,6 +191,8 @@ func volume(v map[string]any) (out Volume) {
 	out.Keeps, _ = v["save_on_stop"].(bool)
 	revisions, _ := v["revisions"].([]string)
 	out.Revisions = slices.Clone(revisions)
+	kept, _ := v["kept_revisions"].([]string)
+	out.Kept = slices.Clone(kept)
 	return out
 }
 
@@ -199,6 +204,13 @@ func (b *Bus) Resize(ctx context.Context, id QubeID, volume string, bytes uint64
 // Revert implements Inside.
 func (b *Bus) Revert(ctx context.Context, id QubeID, volume, revision string) error {
 	return b.ask(ctx, "revert", b.called(id), func(c *client.Client) error { return c.Revert(ctx, string(id), volume, revision) })
+}
+
+// KeepRevision implements Inside.
+func (b *Bus) KeepRevision(ctx context.Context, id QubeID, volume, revision string, keep bool) error {
+	return b.ask(ctx, "keep", b.called(id), func(c *client.Client) error {
+		return c.KeepRevision(ctx, string(id), volume, revision, keep)
+	})
 }
 
 // Properties implements Inside.

@@ -50,6 +50,7 @@ func fromQube(q client.Qube) (Qube, error) {
 		Outdated:   q.Outdated,
 
 		ProvidesNetwork: q.ProvidesNetwork,
+		LastBackup:      q.LastBackup,
 	}, nil
 }
 

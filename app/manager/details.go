@@ -2,6 +2,7 @@ package manager
 
 import (
 	"strings"
+	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
@@ -193,6 +194,12 @@ func (d *details) describe(q *dom0.Qube) string {
 	} else {
 		facts = append(facts, faceOf(q).word)
 	}
+	if n := d.manager.windows[q.Name]; isUp(q) && d.manager.windows != nil {
+		facts = append(facts, words.N(n, "%d window", "%d windows"))
+	}
+	if q.Class != dom0.AdminVM && q.Class != dom0.DispVM {
+		facts = append(facts, words.T("last backup: %s", backedUp(q.LastBackup, d.manager.opts.Now())))
+	}
 	if q.VCPUs > 0 {
 		facts = append(facts, words.N(int(q.VCPUs), "%d vCPU", "%d vCPUs"))
 	}
@@ -207,6 +214,14 @@ func (d *details) describe(q *dom0.Qube) string {
 		facts = append(facts, words.T("network by %s", q.NetVM))
 	}
 	return strings.Join(facts, " · ")
+}
+
+// backedUp is when a qube was backed up last.
+func backedUp(t, now time.Time) string {
+	if t.IsZero() {
+		return words.T("never")
+	}
+	return since(t.In(now.Location()), now)
 }
 
 // remarkOn is what people should know about q: its problem, else that its

@@ -38,6 +38,11 @@ type Options struct {
 	UI    func(func())                       // runs on the UI goroutine; fyne.Do
 	Later func(time.Duration, func()) func() // runs on the UI goroutine later; returns a stop
 	Now   func() time.Time
+
+	// Windows tells how many windows each qube has on the desktop, whenever
+	// that changes, from any goroutine, until it is stopped; nil: nobody
+	// knows.
+	Windows func(tell func(map[string]int)) (stop func())
 }
 
 // Manager is the window's content and its state. Its methods are called on
@@ -79,6 +84,7 @@ type Manager struct {
 
 	jobs    map[dom0.JobID]dom0.JobState // as last seen; nil before the first live snapshot
 	retries map[dom0.JobID]func()
+	windows map[dom0.Name]int        // on the desktop; nil while nobody told
 	starts  map[dom0.JobID]dom0.Name // create jobs after which the qube of that name starts
 }
 
@@ -113,6 +119,10 @@ func New(client dom0.Client, opts Options) *Manager {
 	m.remembered()
 	m.show(m.state)
 	m.unwatch = client.Watch(m.hear)
+	if opts.Windows != nil {
+		unwatch, uncount := m.unwatch, opts.Windows(m.counted)
+		m.unwatch = func() { unwatch(); uncount() }
+	}
 	// What came while the window was made was told to nobody.
 	if now := client.Snapshot(); now != m.state {
 		m.show(now)
@@ -143,6 +153,20 @@ func (m *Manager) hear(s *dom0.Snapshot) {
 		if m.ctx.Err() == nil {
 			m.show(m.newest.Load())
 		}
+	})
+}
+
+// counted takes the numbers of windows from any goroutine.
+func (m *Manager) counted(windows map[string]int) {
+	m.opts.UI(func() {
+		if m.ctx.Err() != nil {
+			return
+		}
+		m.windows = map[dom0.Name]int{}
+		for name, n := range windows {
+			m.windows[dom0.Name(name)] = n // looked up by a qube's name only
+		}
+		m.details.show(m.table.chosen())
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
@@ -598,6 +599,21 @@ func TestTheMenuIsForTheRowUnderThePointer(t *testing.T) {
 	if r.canvas.Overlays().Top() == nil {
 		t.Error("no menu by the keyboard")
 	}
+}
+
+func TestTheStatusLineCountsWindowsAndRemembersTheBackup(t *testing.T) {
+	r := dark(t, household())
+	r.pick("work")
+	r.mustSay("App qube on debian-12 · started 10:42 · last backup: never · 2 vCPUs · 400 MB memory · offline")
+	r.m.counted(map[string]int{"work": 3, "no qube": 1})
+	r.mustSay("App qube on debian-12 · started 10:42 · 3 windows · last backup: never · 2 vCPUs · 400 MB memory · offline")
+	r.m.counted(map[string]int{"work": 1})
+	r.fake.EditQube("work", func(q *dom0.Qube) { q.LastBackup = noon.Add(-49 * time.Hour) })
+	r.mustSay("App qube on debian-12 · started 10:42 · 1 window · last backup: 12 Mar 11:00 · 2 vCPUs · 400 MB memory · offline")
+	r.m.counted(map[string]int{})
+	r.mustSay("App qube on debian-12 · started 10:42 · 0 windows · last backup: 12 Mar 11:00 · 2 vCPUs · 400 MB memory · offline")
+	r.pick("vault") // off: it cannot have windows
+	r.mustSay("App qube on debian-12 · halted · last backup: never · 2 vCPUs · 400 MB memory · offline")
 }
 
 func TestStandaloneAndDisposableTemplateAreAskedForByTheirNames(t *testing.T) {

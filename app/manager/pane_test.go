@@ -496,6 +496,22 @@ func textOf(o fyne.CanvasObject) string {
 	return ""
 }
 
+// What keeps a revision has its way back beside it, and nothing is asked.
+func TestARevisionIsKeptAndLetGo(t *testing.T) {
+	r := dark(t, household())
+	r.lookInside("work", inVolumes) // also of a qube that runs
+	r.mustSay("State of 13 Mar 09:30")
+	r.tap("Keep")
+	r.asked("keep work private 1@2026-03-13T09:30:00Z true")
+	r.mustSay("Kept state of 13 Mar 09:30")
+	r.tap("Let go")
+	r.asked("keep work private 1@2026-03-13T09:30:00Z false")
+	r.mustSay("State of 13 Mar 09:30")
+	r.fake.Refuse("keep", &dom0.Error{Op: "keep", Subject: "work", Reason: "at most 64 revisions of a volume can be kept: let another go"})
+	r.tap("Keep")
+	r.mustSay("Could not keep a revision of work")
+}
+
 // inScroller reports whether o can be scrolled into sight.
 func inScroller(r *rig, o fyne.CanvasObject) bool {
 	for _, s := range r.objects() {

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ type volumes struct {
 func newVolumes(p *host) *volumes {
 	v := &volumes{pane: p, list: container.NewVBox(), hint: widget.NewLabel("")}
 	v.hint.Wrapping = fyne.TextWrapWord
-	v.box = control.Border(nil, v.hint, nil, nil, container.NewVScroll(container.New(layout.NewCustomPaddedLayout(0, 0, 0, 12), v.list)))
+	v.box = control.Border(nil, v.hint, nil, nil, container.NewVScroll(container.New(layout.NewCustomPaddedLayout(0, 0, 0, scrollBar), v.list)))
 	return v
 }
 
@@ -88,17 +89,31 @@ func (v *volumes) card(q dom0.Qube, one dom0.Volume, halted bool) fyne.CanvasObj
 	if !one.Keeps {
 		resize.Hide()
 	}
-	for i := len(one.Revisions) - 1; i >= 0; i-- {
-		revision := one.Revisions[i]
+	for _, revision := range slices.Backward(one.Revisions) {
+		kept := slices.Contains(one.Kept, revision)
+		keep := control.NewButton(words.T("Keep"), nil, func() { v.keep(one, revision, !kept) })
+		text := words.T("State of %s", revisionTime(revision, m.opts.Now()))
+		if kept {
+			keep.SetText(words.T("Let go"))
+			text = words.T("Kept state of %s", revisionTime(revision, m.opts.Now()))
+		}
+		keep.OnEscape = m.Focus
 		revert := control.NewButton(words.T("Revert …"), nil, func() { v.revert(q, one, revision) })
 		revert.OnEscape = m.Focus
 		revert.Able(halted)
-		when := widget.NewLabel(words.T("State of %s", revisionTime(revision, m.opts.Now())))
-		when.Truncation = fyne.TextTruncateEllipsis
-		lines.Add(control.Border(nil, nil, nil, revert, when))
+		when, actions := widget.NewLabel(text), container.NewHBox(keep, revert)
+		if when.MinSize().Width+actions.MinSize().Width > v.pane.room()-scrollBar {
+			lines.Add(when)
+			lines.Add(container.NewHBox(layout.NewSpacer(), actions))
+			continue
+		}
+		lines.Add(control.Border(nil, nil, nil, actions, when))
 	}
 	return container.NewVBox(lines, widget.NewSeparator())
 }
+
+// scrollBar is what the list leaves for it.
+const scrollBar = 12
 
 // volumeName is a volume in people's words.
 func volumeName(name string) string {
@@ -122,6 +137,14 @@ func revisionTime(revision string, now time.Time) string {
 		return revision
 	}
 	return since(t.In(now.Location()), now)
+}
+
+// keep makes a revision stay however old it gets, or lets it go; neither
+// changes what the qube sees, so nothing is asked.
+func (v *volumes) keep(one dom0.Volume, revision string, keep bool) {
+	v.pane.act("keep", func(ctx context.Context, id dom0.QubeID) error {
+		return v.pane.manager.client.KeepRevision(ctx, id, one.Name, revision, keep)
+	})
 }
 
 func (v *volumes) revert(q dom0.Qube, one dom0.Volume, revision string) {

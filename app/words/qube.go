@@ -65,6 +65,8 @@ func CouldNot(kind, name string) string {
 		return T("Could not save the notes of %s", name)
 	case "revert":
 		return T("Could not revert a volume of %s", name)
+	case "keep":
+		return T("Could not keep a revision of %s", name)
 	case "resize":
 		return T("Could not resize a volume of %s", name)
 	case "settings":

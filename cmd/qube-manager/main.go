@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"cubicle/app/dom0"
 	"cubicle/app/manager"
 	"cubicle/app/program"
+	"cubicle/guid/screen"
 	"cubicle/theme"
 )
 
@@ -82,7 +84,7 @@ func run(o options) error {
 	w.SetContent(newLate(func() fyne.CanvasObject {
 		<-fonts
 		client.Hear(firstWord)
-		w.manager = manager.New(client, manager.Options{Canvas: w.Canvas(), Preferences: w.prefs, Clipboard: a.Clipboard()})
+		w.manager = manager.New(client, manager.Options{Canvas: w.Canvas(), Preferences: w.prefs, Clipboard: a.Clipboard(), Windows: countWindows})
 		return w.manager.Content()
 	}))
 	w.Show() // paints, and so makes the content
@@ -139,6 +141,23 @@ func claim(id, daemon string, wish program.Wish, hear func(program.Wish)) <-chan
 		answer <- claimed{own, told}
 	}()
 	return answer
+}
+
+// countWindows tells how many windows qubes have on the desktop that this
+// program's own window is on.
+func countWindows(tell func(map[string]int)) (stop func()) {
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		display, err := screen.Open(os.Getenv("DISPLAY"))
+		if err == nil {
+			defer display.Close()
+			err = display.Count(ctx, tell)
+		}
+		if ctx.Err() == nil {
+			slog.Warn("nobody counts the windows", "error", err)
+		}
+	}()
+	return stop
 }
 
 // Keys of the preferences.

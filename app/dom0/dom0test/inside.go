@@ -103,6 +103,22 @@ func (f *Fake) Revert(_ context.Context, id dom0.QubeID, volume, revision string
 	return err
 }
 
+// KeepRevision implements dom0.Inside.
+func (f *Fake) KeepRevision(_ context.Context, id dom0.QubeID, volume, revision string, keep bool) error {
+	if _, err := f.call("keep", id, volume, revision, keep); err != nil {
+		return err
+	}
+	return f.quiet("keep", id, func(in *Interior, _ dom0.Qube) {
+		for i := range in.Volumes {
+			v := &in.Volumes[i]
+			v.Kept = slices.DeleteFunc(slices.Clone(v.Kept), func(r string) bool { return r == revision })
+			if v.Name == volume && keep {
+				v.Kept = append(v.Kept, revision)
+			}
+		}
+	})
+}
+
 // Properties implements dom0.Inside with the rows of the property table.
 func (f *Fake) Properties(_ context.Context, id dom0.QubeID) (list []dom0.Property, err error) {
 	err = f.quiet("properties", id, func(in *Interior, q dom0.Qube) {
