@@ -83,7 +83,7 @@ func union(a, b []string) []string {
 // Measures of the picture in pixels.
 const (
 	svgLine    = 18 // from one line of text to the next
-	svgChar    = 7  // a character's width, with room to spare
+	svgChar    = 8  // a character's width, with room to spare
 	svgGap     = 14 // between boxes above each other
 	svgMargin  = 20
 	svgChannel = 110 // between columns, for the lines
