@@ -6,7 +6,6 @@ import (
 	"image"
 	"log/slog"
 	"sync"
-	"time"
 
 	"fyne.io/fyne/v2"
 	"github.com/godbus/dbus/v5"
@@ -19,6 +18,7 @@ import (
 	"cubicle/app/tray/picture"
 	"cubicle/app/tray/strip"
 	"cubicle/guid/dock"
+	"cubicle/guid/notice"
 	"cubicle/theme/label"
 )
 
@@ -32,7 +32,7 @@ type desk struct {
 	manager string
 
 	conns   []*dbus.Conn
-	notices *dbus.Conn
+	session string // its bus
 	item    *notifier.Item
 	watcher *notifier.Watcher
 	host    *notifier.Host
@@ -54,6 +54,7 @@ func (d *desk) connect(ctx context.Context, session string) error {
 		}
 		d.conns = append(d.conns, conn)
 	}
+	d.session = session
 	d.png = map[string][]byte{}
 	d.asker = confirm.New(d.app)
 	var err error
@@ -63,7 +64,6 @@ func (d *desk) connect(ctx context.Context, session string) error {
 	d.host = notifier.NewHost(ctx, d.conns[1], func(icons []notifier.Shown) {
 		fyne.Do(func() { d.panel.SetIcons(icons) })
 	})
-	d.notices = d.conns[1]
 	d.panel = strip.New(d.app, d.screen, d.host, dock.Beside)
 	d.panel.Trouble = func(err error) { slog.Warn("tray", "error", err) }
 	d.watcher, err = notifier.NewWatcher(d.conns[2], func(r notifier.Register) {
@@ -179,17 +179,13 @@ func (d *desk) pixmaps() []image.Image {
 	return out
 }
 
-// noticeTime is how long the notification daemon may take.
-const noticeTime = 10 * time.Second
-
 // notify says that something failed; where there is no notification daemon,
 // the log does.
 func (d *desk) notify(title, text string) {
 	slog.Warn(title, "reason", text)
-	ctx, cancel := context.WithTimeout(context.Background(), noticeTime)
 	go func() {
-		defer cancel()
-		if err := notifier.Notify(ctx, d.notices, "Qubes", title, text); err != nil {
+		err := notice.Once(context.Background(), d.session, notice.Notice{Program: "Qubes", Icon: "dialog-error", Title: title, Text: text})
+		if err != nil {
 			slog.Warn("no notification could be shown", "error", err)
 		}
 	}()
