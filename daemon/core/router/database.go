@@ -96,7 +96,7 @@ func (r *Router) Entries(ctx context.Context, d vchan.Domain, prefix string) (ma
 	case <-ctx.Done():
 		return nil, fmt.Errorf("read the qube's database: %w", context.Cause(ctx))
 	case <-r.done:
-		return nil, errors.New("qubesd is ending")
+		return nil, errEnding
 	}
 }
 

@@ -26,6 +26,8 @@ type Router struct {
 	allowed  map[uint32]bool
 	agents   chan core.AgentEvent
 	done     chan struct{}
+	life     context.Context // ends with Close
+	end      context.CancelCauseFunc
 	once     sync.Once // closes done
 	work     sync.WaitGroup
 
@@ -37,6 +39,10 @@ type Router struct {
 	wrote  func(d vchan.Domain, path string)
 	asked  map[uint64]chan control.Message // capacity 1
 	asks   uint64
+	calls  map[uint64]*call // of the qrexecd that came last
+	decide Decider          // set once deciding is closed
+
+	deciding chan struct{}
 }
 
 const dom0 vchan.Domain = 0
@@ -62,7 +68,11 @@ func Listen(l *net.UnixListener, uids []int, log *slog.Logger) *Router {
 		done:   make(chan struct{}),
 		up:     map[vchan.Domain]*link{dom0: {}}, // which has a database, and nothing else
 		asked:  map[uint64]chan control.Message{},
+		calls:  map[uint64]*call{},
+
+		deciding: make(chan struct{}),
 	}
+	r.life, r.end = context.WithCancelCause(context.Background())
 	for _, uid := range uids {
 		r.allowed[uint32(uid)] = true
 	}
@@ -76,6 +86,7 @@ func (r *Router) Close() error {
 	var err error
 	r.once.Do(func() {
 		close(r.done)
+		r.end(errEnding)
 		err = r.listener.Close()
 	})
 	r.mu.Lock()
@@ -111,7 +122,7 @@ func (r *Router) Up(ctx context.Context, q control.Qube) error {
 		r.Down(q.Domain)
 		return ctx.Err()
 	case <-r.done:
-		return errors.New("qubesd is ending")
+		return errEnding
 	}
 }
 
@@ -205,14 +216,18 @@ func (r *Router) serve(stream net.Conn) error {
 	}
 	r.conn, r.stream = conn, stream
 	r.failAsked()
+	r.loseCalls()
+	resumed := r.resume(hello.Running)
 	up := maps.Clone(r.up)
 	r.mu.Unlock()
+	resumed()
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.conn == conn {
 			r.conn, r.stream = nil, nil
 			r.failAsked()
+			r.loseCalls()
 		}
 	}()
 	for d, l := range up {
@@ -233,13 +248,20 @@ func (r *Router) serve(stream net.Conn) error {
 		if err != nil {
 			return err
 		}
-		r.hear(m)
+		r.hear(conn, m)
 	}
 }
 
-func (r *Router) hear(m control.Message) {
-	if m.Kind == control.Answer {
+func (r *Router) hear(conn *control.Conn, m control.Message) {
+	switch {
+	case m.Kind == control.Answer:
 		r.answered(m)
+		return
+	case m.Kind == control.Asked && m.Call != nil:
+		r.heardCall(conn, *m.Call)
+		return
+	case m.Kind == control.Ended && m.End != nil:
+		r.heardEnd(*m.End)
 		return
 	}
 	r.mu.Lock()
