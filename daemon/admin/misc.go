@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,20 +20,8 @@ func miscMethods() map[string]method {
 	}
 }
 
-// Bounds of what a qube says of itself.
-const (
-	maxRequests     = 1024 // features
-	maxRequestValue = 1024 // bytes
-)
-
 // databaseTime is how long the database of a qube may take to answer.
 const databaseTime = 10 * time.Second
-
-const (
-	letters   = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	digits    = "0123456789"
-	nameBytes = letters + digits + "_.-"
-)
 
 // requests reads what the calling qube has written below a path of its
 // database, by name. Values have these bytes only.
@@ -54,32 +40,23 @@ func (c *call) requests(ctx context.Context, prefix, allowed string) (map[string
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) > maxRequests {
-		return nil, core.Failf(core.ProtocolViolation, "%s asks for more than %d features", c.source.Name(), maxRequests)
-	}
-	asked := map[string]string{}
-	for path, value := range raw {
-		name, ok := strings.CutPrefix(path, prefix)
-		if !ok || name == "" || strings.Trim(name, nameBytes) != "" {
-			return nil, core.Failf(core.ProtocolViolation, "%s asks for a feature whose name is not allowed", c.source.Name())
-		}
-		if len(value) > maxRequestValue || strings.Trim(value, allowed) != "" {
-			return nil, core.Failf(core.ProtocolViolation, "%s asks for the feature %s with a value that is not allowed", c.source.Name(), name)
-		}
-		asked[name] = value
+	asked, err := requested(raw, prefix, allowed)
+	if err != nil {
+		return nil, core.Failf(core.ProtocolViolation, "%s asks for %s", c.source.Name(), err)
 	}
 	return asked, nil
 }
 
 func featuresRequest(ctx context.Context, c *call) (string, error) {
-	asked, err := c.requests(ctx, "/features-request/", letters+digits+".,_= -")
+	asked, err := c.requests(ctx, "/features-request/", requestBytes)
 	if err != nil {
 		return "", err
 	}
 	return "", c.grant(asked)
 }
 
-// notifyTools is what the tools of Windows say in their own words.
+// notifyTools is what the tools of Windows say in their own words. The user
+// that they name is checked and not heard, as upstream does since R4.0.
 func notifyTools(ctx context.Context, c *call) (string, error) {
 	said, err := c.requests(ctx, "/qubes-tools/", letters+digits)
 	if err != nil {
@@ -91,97 +68,44 @@ func notifyTools(ctx context.Context, c *call) (string, error) {
 			asked[name] = v
 		}
 	}
-	if user := said["default-user"]; user != "" {
-		if err := c.core.SetProperty(c.source.UUID(), "default_user", user); err != nil {
-			return "", err
-		}
-	}
 	return "", c.grant(asked)
 }
 
-// grant sets the features that a qube may ask for. Of a qube with a template
-// only the calls that it supports are heard: the rest is the template's.
+// grant sets the features that the calling qube may ask for.
 func (c *call) grant(asked map[string]string) error {
 	q := c.source
 	c.core.Announce(q.UUID(), "features-request", core.Arg{Key: "untrusted_features", Value: pythonDict(asked)})
-	based := q.TemplateName() != ""
-	for _, name := range slices.Sorted(maps.Keys(asked)) {
-		value, ok := requestable(q, name, asked[name])
-		if !ok || based && !strings.HasPrefix(name, "supported-rpc.") {
-			continue
-		}
-		if old, is := q.Feature(name); is && old == value {
-			continue
-		}
-		if err := c.core.SetFeature(q.UUID(), name, value); err != nil {
+	was := q.Features()
+	set, unset := granted(was, q.TemplateName() != "", asked)
+	if err := c.core.ChangeFeatures(q.UUID(), set, unset); err != nil {
+		return err
+	}
+	if set[qrexecFeature] == "" {
+		return nil
+	}
+	if set["os"] == windows {
+		if err := c.suitWindows(); err != nil {
 			return err
 		}
-		if name == "qrexec" {
-			c.core.Announce(q.UUID(), "template-postinstall")
-		}
 	}
-	for _, kind := range []string{"supported-service.", "supported-feature.", "supported-rpc."} {
-		if based && kind != "supported-rpc." || !slices.ContainsFunc(slices.Collect(maps.Keys(asked)), func(n string) bool { return strings.HasPrefix(n, kind) }) {
-			continue
-		}
-		// A new list replaces the old one.
-		for name := range q.Features() {
-			if _, again := asked[name]; strings.HasPrefix(name, kind) && !again {
-				if err := c.core.RemoveFeature(q.UUID(), name); err != nil {
-					return err
-				}
-			}
-		}
+	if was[qrexecFeature] == "" {
+		c.core.Announce(q.UUID(), "template-postinstall")
 	}
 	return nil
 }
 
-// pythonDict is how upstream's events write a table of words.
-func pythonDict(m map[string]string) string {
-	var words []string
-	for _, key := range slices.Sorted(maps.Keys(m)) {
-		words = append(words, "'"+key+"': '"+m[key]+"'")
-	}
-	return "{" + strings.Join(words, ", ") + "}"
-}
-
-// requestable is the value of a feature that a qube may ask for
-// (spec/admin-api.md §5.4).
-func requestable(q core.Qube, name, value string) (string, bool) {
-	flag := map[string]string{"0": "", "1": "1"}
-	only := func(bytes string) (string, bool) { return value, strings.Trim(value, bytes) == "" && value != "" }
-	switch name {
-	case "qrexec", "gui", "gui-emulated":
-		_, set := q.Feature(name)
-		v, ok := flag[value]
-		return v, ok && !set
-	case "qubes-firewall", "vmexec":
-		v, ok := flag[value]
-		return v, ok
-	case "os", "os-distribution", "os-distribution-like":
-		return only(letters + digits + ".,_= -")
-	case "os-version":
-		v, ok := only(digits + ".-")
-		return v, ok && strings.IndexByte(digits, value[0]) >= 0
-	case "os-eol":
-		_, err := time.Parse(time.DateOnly, value)
-		return value, err == nil
-	case "qubes-agent-version":
-		major, minor, ok := strings.Cut(value, ".")
-		return value, ok && isShortNumber(major) && isShortNumber(minor)
-	case "anon-timezone":
-		return "1", value == "1"
-	}
-	for _, kind := range []string{"supported-service.", "supported-feature.", "supported-rpc."} {
-		if rest, ok := strings.CutPrefix(name, kind); ok {
-			return "1", value == "1" && rest != ""
+// suitWindows gives a qube with Windows the properties that it needs, unless
+// somebody chose others (spec/admin-api.md §5.4).
+func (c *call) suitWindows() error {
+	for name, value := range map[string]string{"maxmem": "0", "qrexec_timeout": "6000"} {
+		if _, chosen := c.source.Explicit(name); chosen {
+			continue
+		}
+		if err := c.core.SetProperty(c.source.UUID(), name, value); err != nil {
+			return err
 		}
 	}
-	return "", false
-}
-
-func isShortNumber(s string) bool {
-	return s != "" && len(s) <= 3 && strings.Trim(s, digits) == ""
+	return nil
 }
 
 // Features about updates (spec/admin-api.md §5.2).
@@ -194,7 +118,7 @@ const (
 // notifyUpdates takes the number of updates that wait for the caller, or for
 // the template that it is based on.
 func notifyUpdates(_ context.Context, c *call) (string, error) {
-	text := strings.TrimSpace(string(c.req.Payload))
+	text := strings.TrimSuffix(string(c.req.Payload), "\n")
 	if text == "" || len(text) > 9 || strings.Trim(text, digits) != "" {
 		return "", core.Failf(core.ProtocolViolation, "%q is not a number of updates", printable(text))
 	}
@@ -226,17 +150,11 @@ func updateableTemplate(q core.Qube) (core.Qube, bool) {
 
 func (c *call) noteUpdates(q core.Qube, count int) error {
 	now := time.Now().Format(time.DateTime)
-	available := ""
+	set := map[string]string{updatesAvailable: "", lastCheck: now}
 	if count > 0 {
-		available = "1"
+		set[updatesAvailable] = "1"
+	} else if was, _ := q.Feature(updatesAvailable); was != "" {
+		set[lastUpdate] = now
 	}
-	if was, _ := q.Feature(updatesAvailable); was != "" && available == "" {
-		if err := c.core.SetFeature(q.UUID(), lastUpdate, now); err != nil {
-			return err
-		}
-	}
-	if err := c.core.SetFeature(q.UUID(), updatesAvailable, available); err != nil {
-		return err
-	}
-	return c.core.SetFeature(q.UUID(), lastCheck, now)
+	return c.core.ChangeFeatures(q.UUID(), set, nil)
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -56,6 +57,43 @@ func (c *Core) SetFeature(id qube.UUID, name, value string) error {
 			t.setProperty(id, row, "0")
 		case value != "" && now == "0":
 			t.resetProperty(id, row)
+		}
+		return nil
+	})
+}
+
+// ChangeFeatures sets and unsets several features at once, but for those that
+// are so already.
+func (c *Core) ChangeFeatures(id qube.UUID, set map[string]string, unset []string) error {
+	for name, value := range set {
+		if err := checkFeature(name, value); err != nil {
+			return err
+		}
+	}
+	q, ok := c.View().Lookup(id)
+	if !ok {
+		return Failf(NotFound, "the qube %s does not exist", id)
+	}
+	differs := func(now map[string]string, name string) bool {
+		old, is := now[name]
+		return !is || old != set[name]
+	}
+	is := func(now map[string]string, name string) bool { _, ok := now[name]; return ok }
+	now := q.e.rec.Features
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(set)), func(n string) bool { return differs(now, n) }) &&
+		!slices.ContainsFunc(unset, func(n string) bool { return is(now, n) }) {
+		return nil // nothing to write to the disk
+	}
+	return c.change(id, func(e *entry, t *tx) error {
+		for _, name := range slices.Sorted(maps.Keys(set)) {
+			if differs(e.rec.Features, name) {
+				t.setFeature(e, name, set[name])
+			}
+		}
+		for _, name := range unset {
+			if is(e.rec.Features, name) {
+				t.removeFeature(e, name)
+			}
 		}
 		return nil
 	})
