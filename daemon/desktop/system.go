@@ -41,8 +41,8 @@ type SystemOptions struct {
 	Patience time.Duration // how long qubes may take to shut down before they are killed
 }
 
-// System runs the system's bus, qubesd and qrexecd until ctx ends or Stop
-// does, then shuts the qubes down and removes everything volatile.
+// System runs the system's bus, qubesd, qrexecd and dom0's services until ctx
+// ends or Stop does, then shuts the qubes down and removes everything volatile.
 func System(ctx context.Context, o SystemOptions) error {
 	if os.Geteuid() != 0 {
 		return errors.New("this part needs root: start `cubicle up` as root, or as a user who may use sudo")
@@ -161,12 +161,23 @@ func startDaemons(ctx context.Context, group *launch.Group, f files, o SystemOpt
 	if err := qubesd.WaitFor(ctx, exists(o.Root.Router())); err != nil {
 		return err
 	}
+	services, err := group.Start(launch.Program{
+		Name: "services", Env: env, Restart: true,
+		Args: []string{filepath.Join(o.Bin, "qrexec"), "serve", "--root", string(o.Root),
+			"--allow-uid", strconv.Itoa(router), "--uid", strconv.Itoa(o.UserUID)},
+	})
+	if err != nil {
+		return err
+	}
 	qrexecd, err := group.Start(launch.Program{
 		Name: "qrexecd", Env: env, Restart: true,
 		Args: []string{filepath.Join(o.Bin, "qrexecd"), "--root", string(o.Root), "--allow-uid", strconv.Itoa(o.UserUID),
 			"--uid", strconv.Itoa(router), "--gid", strconv.Itoa(o.UserGID)},
 	})
 	if err != nil {
+		return err
+	}
+	if err := services.WaitFor(ctx, exists(o.Root.Services())); err != nil {
 		return err
 	}
 	return qrexecd.WaitFor(ctx, exists(o.Root.Broker()))
@@ -220,7 +231,7 @@ func removeSockets(root paths.Root) {
 // that killed daemons left.
 func sockets(root paths.Root) []string {
 	names := []string{root.Qubesd(), root.QubesdInternal(), root.QubesdMisc(),
-		root.Router(), root.Broker(), root.SystemBus()}
+		root.Router(), root.Broker(), root.Services(), root.SystemBus()}
 	for _, place := range []struct{ dir, pattern string }{
 		{root.RunQubes(), "qrexec.*"},
 		{root.Links(), "*/" + paths.LinkSocket},

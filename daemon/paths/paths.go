@@ -117,6 +117,11 @@ func (r Root) RPC() []string {
 	return []string{r.Join("run/qubes-rpc"), r.Join("usr/local/etc/qubes-rpc"), r.Join("etc/qubes-rpc")}
 }
 
+// RPCConfig are the folders of their settings, in the same order.
+func (r Root) RPCConfig() []string {
+	return []string{r.Join("run/qubes/rpc-config"), r.Join("usr/local/etc/qubes/rpc-config"), r.Join("etc/qubes/rpc-config")}
+}
+
 // Policyd is the socket that answers whether a call may be made
 // (spec/qrexec.md §10).
 func (r Root) Policyd() string { return r.Join("run/qubes/policy.sock") }

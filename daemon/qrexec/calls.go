@@ -229,12 +229,8 @@ func (c *call) isDirect() bool {
 	return c.host == nil
 }
 
-// start begins what need not wait for an agent: the clock, the sides that come
-// over upstream's sockets, and a host that waits there. mu is held.
-func (c *call) start() {
-	if c.isDirect() {
-		return
-	}
+// limit ends a call whose sides are not joined in time; mu is held.
+func (c *call) limit() {
 	c.clock = time.AfterFunc(qubeConnect, func() {
 		c.r.mu.Lock()
 		defer c.r.mu.Unlock()
@@ -242,6 +238,17 @@ func (c *call) start() {
 			c.fail(errors.New("a side did not connect in time"))
 		}
 	})
+}
+
+// start begins what need not wait for an agent: the clock, the sides that come
+// over upstream's sockets, and a host that waits there. mu is held.
+func (c *call) start() {
+	if c.isDirect() {
+		return
+	}
+	if c.clock == nil {
+		c.limit()
+	}
 	for _, l := range c.legs {
 		if l != nil && l.q.LinkDir == "" {
 			c.r.wg.Go(func() { c.meetForeign(l) })

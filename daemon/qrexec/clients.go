@@ -130,6 +130,9 @@ func (q *qube) clientCalls(client net.Conn, a *agentConn, t wire.Type, body []by
 		c.fail(errUnread)
 		return nil, nil, errUnread
 	}
+	if e.Domain != dom0 {
+		c.limit() // the caller may never be named
+	}
 	return l, wire.Exec{Domain: q.Domain, Port: l.port}.Message(t), nil
 }
 

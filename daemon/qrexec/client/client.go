@@ -44,9 +44,13 @@ type Call struct {
 	Stdin  io.Reader // nil is empty
 	Stdout io.Writer // nil discards
 	Stderr io.Writer // nil discards
+	// StdoutEnd, if not nil, is called when the output has ended.
+	StdoutEnd func()
 
 	PrefixData     []byte        // sent before Stdin
 	ConnectTimeout time.Duration // 0 is DefaultConnectTimeout
+
+	caller vchan.Domain // the other end of the data channel; see Connect
 }
 
 // Service is the command that runs service (name, or name+argument) as user
@@ -123,9 +127,6 @@ func Run(ctx context.Context, call Call) (status int, err error) {
 const socketWait = 250 * time.Millisecond
 
 func dial(ctx context.Context, call Call) (*net.UnixConn, error) {
-	if call.Target == "" || strings.ContainsAny(call.Target, "/\x00") {
-		return nil, fmt.Errorf("%q names no qube", cut(call.Target))
-	}
 	if n := len(call.Command) + 1 + 8; n > wire.MaxExecBody {
 		return nil, fmt.Errorf("the command is %d bytes too long", n-wire.MaxExecBody)
 	}
@@ -135,9 +136,17 @@ func dial(ctx context.Context, call Call) (*net.UnixConn, error) {
 	if _, err := wire.ParseCommand(call.Command); err != nil {
 		return nil, err
 	}
+	return dialDaemon(ctx, call.Root, call.Target)
+}
+
+// dialDaemon connects to a qube's daemon.
+func dialDaemon(ctx context.Context, root paths.Root, qube string) (*net.UnixConn, error) {
+	if qube == "" || strings.ContainsAny(qube, "/\x00") {
+		return nil, fmt.Errorf("%q names no qube", cut(qube))
+	}
 	wait, cancel := context.WithTimeout(ctx, socketWait)
 	defer cancel()
-	conn, err := vchan.DialPath(wait, call.Root.Join("run/qubes", "qrexec."+call.Target))
+	conn, err := vchan.DialPath(wait, root.Join("run/qubes", "qrexec."+qube))
 	if err != nil && wait.Err() != nil && ctx.Err() == nil {
 		return nil, ErrNotReady
 	}
@@ -202,21 +211,31 @@ func refusal(err error) error {
 
 // ask does the local protocol up to the daemon's answer.
 func ask(local net.Conn, call Call) (wire.Exec, error) {
-	peer, err := wire.ReadHello(local)
-	if err != nil {
-		return wire.Exec{}, err
-	}
-	if _, err := wire.Negotiate(wire.ClientVersion, peer, wire.ClientVersion); err != nil {
-		return wire.Exec{}, err
-	}
 	t := wire.ExecCmdline
 	if call.JustExec {
 		t = wire.JustExec
 	}
-	msg := append(wire.HelloMessage(wire.ClientVersion), wire.Exec{Command: call.Command}.Message(t)...)
-	if _, err := local.Write(msg); err != nil {
+	if err := tell(local, wire.Exec{Domain: call.caller, Command: call.Command}.Message(t)); err != nil {
 		return wire.Exec{}, err
 	}
+	return answer(local, t)
+}
+
+// tell exchanges hellos and sends a message.
+func tell(local net.Conn, message []byte) error {
+	peer, err := wire.ReadHello(local)
+	if err != nil {
+		return err
+	}
+	if _, err := wire.Negotiate(wire.ClientVersion, peer, wire.ClientVersion); err != nil {
+		return err
+	}
+	_, err = local.Write(append(wire.HelloMessage(wire.ClientVersion), message...))
+	return err
+}
+
+// answer reads the daemon's answer to a message of type t.
+func answer(local net.Conn, t wire.Type) (wire.Exec, error) {
 	got, body, err := wire.ReadMessage(local, wire.DaemonAnswer, wire.ClientVersion)
 	if err != nil {
 		return wire.Exec{}, err
@@ -245,6 +264,9 @@ func exchange(ch *vchan.Channel, call Call) (int, error) {
 		case wire.DataExitCode:
 			return wire.ExitStatus(body)
 		case wire.DataStdout, wire.DataStdin:
+			if len(body) == 0 && call.StdoutEnd != nil {
+				call.StdoutEnd()
+			}
 			err = give(call.Stdout, body)
 		case wire.DataStderr:
 			err = give(call.Stderr, body)
