@@ -405,6 +405,11 @@ type builder struct {
 	log  *slog.Logger
 }
 
+func (b builder) Features(recipe string) (map[string]string, error) {
+	r, err := template.Load(recipe)
+	return r.Features(), err
+}
+
 func (b builder) Build(ctx context.Context, recipe, dir string, report func(float64, string)) (string, error) {
 	r, err := template.Load(recipe)
 	if err != nil {

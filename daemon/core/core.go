@@ -66,6 +66,8 @@ type Builder interface {
 	// Build writes an image below dir and returns its path. It reports
 	// progress from 0 to 1 with a text for people.
 	Build(ctx context.Context, recipe, dir string, report func(progress float64, text string)) (image string, err error)
+	// Features are those that a template of the recipe has from the beginning.
+	Features(recipe string) (map[string]string, error)
 }
 
 // Clock is the time; tests have their own.

@@ -450,6 +450,22 @@ func TestCloneCopiesSettingsAndData(t *testing.T) {
 	}
 }
 
+func TestTemplateHasTheFeaturesOfItsRecipe(t *testing.T) {
+	s := coretest.NewSystem(t)
+	s.World.Set(func(w *coretest.World) { w.Made = map[string]string{"qrexec": "1", "os": "Linux"} })
+	if err := s.Done(s.CreateTemplate("other", "other")); err != nil {
+		t.Fatal(err)
+	}
+	q, _ := s.View().Named("other")
+	if got := q.Features(); got["qrexec"] != "1" || got["os"] != "Linux" {
+		t.Errorf("%v", got)
+	}
+	s.World.Set(func(w *coretest.World) { w.Made = map[string]string{"a b": "1"} })
+	if _, err := s.CreateTemplate("third", "third"); core.KindOf(err) != core.BadValue {
+		t.Errorf("a feature that cannot be: %v", err)
+	}
+}
+
 func TestTemplateBuildCanBeCancelled(t *testing.T) {
 	s := coretest.NewSystem(t)
 	s.World.Set(func(w *coretest.World) { w.BuildWait = make(chan struct{}) })

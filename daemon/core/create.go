@@ -260,6 +260,16 @@ func (c *Core) CreateTemplate(name, recipe string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	features, err := c.cfg.Builder.Features(recipe)
+	if err != nil {
+		return 0, wrap(err, "build template %s from recipe %s", name, recipe)
+	}
+	for feature, value := range features {
+		if err := checkFeature(feature, value); err != nil {
+			return 0, err
+		}
+		n.rec.Features[feature] = value
+	}
 	if err := c.reserve(&n.rec); err != nil {
 		return 0, err
 	}

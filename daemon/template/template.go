@@ -97,6 +97,17 @@ func LoadFS(fsys fs.FS, name string) (Recipe, error) {
 // every change of the recipe.
 func (r Recipe) Version() string { return r.version }
 
+// Features are what the agent, which every qube of ours gets, asks for by
+// qubes.FeaturesRequest (spec/services.md §9), and what the recipe says of its
+// system: a template has them before its first start.
+func (r Recipe) Features() map[string]string {
+	f := map[string]string{"qrexec": "1", "gui": "1", "vmexec": "1", "os": "Linux", "os-distribution": "debian"}
+	if version, ok := strings.CutPrefix(r.Name, "debian-"); ok && version != "" && strings.Trim(version, "0123456789.") == "" {
+		f["os-version"] = version
+	}
+	return f
+}
+
 // Options says how a build runs.
 type Options struct {
 	Recipe Recipe

@@ -26,6 +26,9 @@ func TestEveryRecipeLoads(t *testing.T) {
 		if len(r.Version()) != 16 {
 			t.Errorf("recipe %s: version %q", name, r.Version())
 		}
+		if f := r.Features(); f["qrexec"] != "1" || f["gui"] != "1" || f["vmexec"] != "1" || name == "debian-12" && f["os-version"] != "12" {
+			t.Errorf("recipe %s: features %v", name, f)
+		}
 	}
 }
 

@@ -42,6 +42,8 @@ type World struct {
 	Said map[string]string
 	// BuildWait blocks Build until it is closed, if set.
 	BuildWait chan struct{}
+	// Made are the features of templates that are built.
+	Made map[string]string
 }
 
 type machine struct {
@@ -462,6 +464,9 @@ func (w *World) Build(ctx context.Context, recipe, dir string, report func(float
 	}
 	return path, os.Truncate(path, 1<<20)
 }
+
+// Features implements core.Builder.
+func (w *World) Features(string) (map[string]string, error) { return maps.Clone(w.Made), nil }
 
 // Pool is a pool in a world.
 type Pool struct {
