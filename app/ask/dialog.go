@@ -133,9 +133,9 @@ func (d *Dialog) build() {
 	plain := widget.RichTextStyle{ColorName: theme.Muted, Inline: true}
 	strong := plain
 	strong.TextStyle.Bold = true
-	service := []widget.RichTextSegment{&widget.TextSegment{Text: cut(first), Style: plain}, &widget.TextSegment{Text: cut(rest), Style: strong}}
+	service := []widget.RichTextSegment{&widget.TextSegment{Text: agent.Shorten(first, maxShown), Style: plain}, &widget.TextSegment{Text: agent.Shorten(rest, maxShown), Style: strong}}
 	if d.request.Argument != "" {
-		service = append(service, &widget.TextSegment{Text: "+" + cut(d.request.Argument), Style: plain})
+		service = append(service, &widget.TextSegment{Text: "+" + agent.Shorten(d.request.Argument, maxShown), Style: plain})
 	}
 	call := widget.NewRichText(service...)
 	call.Wrapping = fyne.TextWrapBreak
@@ -163,14 +163,6 @@ func (d *Dialog) build() {
 
 // maxShown bounds a part of the call that is shown, in letters.
 const maxShown = 160
-
-// cut shortens a text in its middle.
-func cut(text string) string {
-	if len(text) <= maxShown {
-		return text
-	}
-	return text[:maxShown/2] + "…" + text[len(text)-maxShown/2:]
-}
 
 // Content is what belongs into the window.
 func (d *Dialog) Content() fyne.CanvasObject { return d.content }

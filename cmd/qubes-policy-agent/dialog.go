@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
-	"fyne.io/fyne/v2/app"
-	"fyne.io/fyne/v2/driver"
 	"fyne.io/fyne/v2/driver/desktop"
 
 	"cubicle/app/ask"
@@ -21,7 +19,6 @@ import (
 	"cubicle/app/dom0"
 	"cubicle/app/program"
 	"cubicle/guid/dock"
-	"cubicle/theme"
 )
 
 // dialog is the process of one question. It is started before there is one, so
@@ -51,17 +48,11 @@ func (*dialog) Run(ctx context.Context, f *program.Flags) error {
 		return err
 	}
 	defer screen.Close()
-	metadata, err := program.Metadata()
+	a, err := newApp()
 	if err != nil {
 		return err
 	}
-	metadata.ID, metadata.Name, metadata.Icon = "org.cubicle.PolicyAgent", "Qubes Policy Agent", nil
-	if err := program.Folders(metadata.ID); err != nil {
-		return err
-	}
-	app.SetMetadata(metadata)
-	d := &asking{app: app.New(), screen: screen, bus: address}
-	d.app.Settings().SetTheme(theme.New())
+	d := &asking{app: a, screen: screen, bus: address}
 	d.prepare()
 	d.app.Lifecycle().SetOnEnteredForeground(func() { d.focus(true) })
 	d.app.Lifecycle().SetOnExitedForeground(func() { d.focus(false) })
@@ -86,18 +77,6 @@ func (d *asking) prepare() {
 	for _, style := range []fyne.TextStyle{{}, {Bold: true}} {
 		fyne.MeasureText("Qubes", control.NewPainter().Size("text"), style)
 	}
-}
-
-// number is the X window's, 0 while there is none.
-func (d *asking) number() (n uint32) {
-	if native, ok := d.window.(driver.NativeWindow); ok {
-		native.RunNative(func(context any) {
-			if x, ok := context.(driver.X11WindowContext); ok {
-				n = uint32(x.WindowHandle)
-			}
-		})
-	}
-	return n
 }
 
 // read hears the agent: the question, who waits behind it, and the end.
@@ -130,11 +109,8 @@ func (d *asking) ask(r agent.Request, until time.Time, client *dom0.Bus) {
 		Canvas: d.window.Canvas(),
 		Answer: d.answer,
 		Now:    time.Now,
-		Later: func(after time.Duration, f func()) func() {
-			t := time.AfterFunc(after, func() { fyne.Do(f) })
-			return func() { t.Stop() }
-		},
-		Until: until,
+		Later:  later,
+		Until:  until,
 	})
 	client.Watch(func(s *dom0.Snapshot) { fyne.Do(func() { d.dialog.SetSnapshot(s) }) })
 	d.window.SetTitle(d.dialog.Title())

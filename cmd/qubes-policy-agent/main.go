@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 
 	"cubicle/app/ask/agent"
 	"cubicle/app/program"
+	"cubicle/app/words"
 	"cubicle/daemon/paths"
+	"cubicle/guid/notice"
 	"cubicle/guid/x11"
 )
 
@@ -25,6 +28,7 @@ type options struct {
 	program.Flags
 	Serve  serve  `cmd:"" default:"withargs" help:"Answer dom0's questions (what it does without a command)."`
 	Dialog dialog `cmd:"" hidden:"" help:"One question, from standard input to standard output."`
+	Toasts toasts `cmd:"" hidden:"" help:"Notices, from standard input."`
 }
 
 type serve struct {
@@ -83,27 +87,57 @@ func (s *serve) Run(ctx context.Context, f *program.Flags) error {
 		}
 	}()
 	log := slog.Default()
-	dialogs := &agent.Dialogs{Log: log, Command: func() *exec.Cmd {
-		cmd := exec.Command(self, "dialog", "--root", string(root))
-		if f.Bus != "" {
-			cmd.Args = append(cmd.Args, "--bus", f.Bus)
+	command := func(name string) func() *exec.Cmd {
+		return func() *exec.Cmd {
+			cmd := exec.Command(self, name, "--root", string(root))
+			if f.Bus != "" {
+				cmd.Args = append(cmd.Args, "--bus", f.Bus)
+			}
+			cmd.Stderr = os.Stderr
+			return cmd
 		}
-		cmd.Stderr = os.Stderr
-		return cmd
-	}}
+	}
+	dialogs := &agent.Dialogs{Log: log, Command: command("dialog")}
 	defer dialogs.Close()
 	ready := time.AfterFunc(settle, dialogs.Ready)
 	defer ready.Stop()
 	queue := &agent.Queue{Show: dialogs.Show, Patience: s.Timeout, Log: log}
-	server := &agent.Server{
-		Ask:   queue.Ask,
-		Tell:  func(n agent.News) { log.Info("a call", "news", n) },
-		Users: []uint32{uint32(os.Getuid())},
-		Log:   log,
-	}
+
+	toasts := &agent.Toasts{Log: log, Command: command("toasts"), Pressed: func() { openManager(ctx, self, log) }}
+	defer toasts.Close()
+	desk := notice.NewDesk("", toasts.Pressed)
+	defer desk.Close()
+	notices := agent.NewNotices(func(ctx context.Context, n agent.Notice, replaces uint32) (uint32, error) {
+		id, err := desk.Show(ctx, notice.Notice{Program: "Qubes", Icon: "dialog-information", Title: n.Title, Text: n.Text,
+			Button: words.T("Open Qube Manager")}, replaces)
+		if err != nil {
+			return toasts.Show(ctx, n, replaces)
+		}
+		return id, nil
+	}, log)
+	go notices.Run(ctx)
+
+	server := &agent.Server{Ask: queue.Ask, Tell: notices.Tell, Users: []uint32{uint32(os.Getuid())}, Log: log}
 	err = server.Serve(ctx, l)
 	if err == nil && screen.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// openManager brings the Qube Manager's window forward, or starts it: that is
+// the program's own business. One that was started ends with us.
+func openManager(ctx context.Context, self string, log *slog.Logger) {
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "qube-manager"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		log.Error("the Qube Manager does not start", "error", err)
+		return
+	}
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			log.Warn("the Qube Manager has ended", "error", err)
+		}
+	}()
 }

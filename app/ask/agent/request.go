@@ -169,6 +169,14 @@ func printable(text string, limit int) string {
 	return text[:min(len(text), limit)]
 }
 
+// Shorten cuts a name out in its middle if it has more letters than most.
+func Shorten(name string, most int) string {
+	if len(name) <= most {
+		return name
+	}
+	return name[:most/2] + "…" + name[len(name)-most/2:]
+}
+
 // decode reads one JSON object and nothing behind it.
 func decode(raw []byte, into any) error {
 	if len(raw) > maxJSON {

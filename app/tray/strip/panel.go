@@ -12,10 +12,9 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
-	"fyne.io/fyne/v2/driver"
 	"fyne.io/fyne/v2/driver/desktop"
-	"fyne.io/fyne/v2/widget"
 
+	"cubicle/app/bare"
 	"cubicle/app/control"
 	"cubicle/app/tray"
 	"cubicle/app/tray/notifier"
@@ -90,62 +89,10 @@ func New(a fyne.App, desk Desk, icons Icons, beside func(anchor image.Rectangle,
 	return p
 }
 
-// root is a window's content that tells when it is sized first: by then the
-// window exists, and is not on the screen yet.
-type root struct {
-	widget.BaseWidget
-	content fyne.CanvasObject
-	sized   func()
-}
-
-func newRoot(content fyne.CanvasObject, sized func()) *root {
-	r := &root{content: content, sized: sized}
-	r.ExtendBaseWidget(r)
-	return r
-}
-
-// Resize implements fyne.CanvasObject.
-func (r *root) Resize(size fyne.Size) {
-	r.sized()
-	r.BaseWidget.Resize(size)
-}
-
-// MinSize implements fyne.CanvasObject: the window may be of any size.
-func (r *root) MinSize() fyne.Size { return fyne.NewSize(1, 1) }
-
-// CreateRenderer implements fyne.Widget.
-func (r *root) CreateRenderer() fyne.WidgetRenderer { return widget.NewSimpleRenderer(r.content) }
-
-// number is the X window of a window, 0 while it has none.
-func number(w fyne.Window) uint32 {
-	var n uint32
-	if native, ok := w.(driver.NativeWindow); ok {
-		native.RunNative(func(context any) {
-			if x, ok := context.(driver.X11WindowContext); ok {
-				n = uint32(x.WindowHandle)
-			}
-		})
-	}
-	return n
-}
-
 // make creates an undecorated window that prepare sees before the window
 // manager does.
 func (p *Panel) make(title string, content fyne.CanvasObject, prepare func(uint32) error) (fyne.Window, error) {
-	maker, ok := p.app.Driver().(desktop.Driver)
-	if !ok {
-		return nil, fmt.Errorf("%s: this driver has no windows without a frame", title)
-	}
-	w := maker.CreateSplashWindow()
-	w.SetTitle(title)
-	prepared := false
-	w.SetContent(newRoot(content, func() {
-		if n := number(w); n != 0 && !prepared {
-			prepared = true
-			p.try(prepare(n))
-		}
-	}))
-	return w, nil
+	return bare.New(p.app.Driver(), title, content, func(n uint32) { p.try(prepare(n)) })
 }
 
 func (p *Panel) try(err error) {
@@ -204,7 +151,7 @@ func (p *Panel) Adjust() {
 	}
 	// Fyne must want the same size, or it would set its own.
 	p.try(p.widen())
-	p.try(p.desk.PlacePanel(number(p.window), p.pixels(p.window, Height)))
+	p.try(p.desk.PlacePanel(bare.Number(p.window), p.pixels(p.window, Height)))
 }
 
 // widen makes the strip as wide as the screen.
@@ -223,7 +170,7 @@ func (p *Panel) Unfocused() {
 		return
 	}
 	// The news may be of the menu before this one.
-	still, err := p.desk.Focused(number(p.menu))
+	still, err := p.desk.Focused(bare.Number(p.menu))
 	p.try(err)
 	if !still {
 		p.last, p.closed = p.open, time.Now()
@@ -317,7 +264,7 @@ func (p *Panel) anchor(key string) (image.Rectangle, error) {
 	if !ok {
 		return image.Rectangle{}, fmt.Errorf("menu: its place in the strip is gone")
 	}
-	strip, err := p.desk.Place(number(p.window))
+	strip, err := p.desk.Place(bare.Number(p.window))
 	if err != nil {
 		return image.Rectangle{}, err
 	}
@@ -395,7 +342,7 @@ func (p *Panel) show(key string, entries []notifier.Entry) {
 		window.RequestPosition(place.Min.X, place.Min.Y)
 	}
 	p.menu.Show()
-	n := number(p.menu)
+	n := bare.Number(p.menu)
 	p.try(p.desk.PlaceMenu(n, place))
 	before, err := p.desk.Focus(n)
 	p.try(err)
@@ -426,7 +373,7 @@ func (p *Panel) menuPlace() (image.Rectangle, error) {
 
 // fit follows the menu's size while it is open.
 func (p *Panel) fit() {
-	if p.open == "" || p.menu == nil || number(p.menu) == 0 {
+	if p.open == "" || p.menu == nil || bare.Number(p.menu) == 0 {
 		return
 	}
 	place, err := p.menuPlace()
@@ -435,7 +382,7 @@ func (p *Panel) fit() {
 		return
 	}
 	p.resizeMenu(place)
-	p.try(p.desk.PlaceMenu(number(p.menu), place))
+	p.try(p.desk.PlaceMenu(bare.Number(p.menu), place))
 }
 
 // Close closes the menu if one is open.
@@ -450,7 +397,7 @@ func (p *Panel) Close() {
 	p.open, p.focused = "", false
 	if before := p.before; before != 0 {
 		p.before = 0
-		p.try(p.desk.GiveBack(number(p.menu), before))
+		p.try(p.desk.GiveBack(bare.Number(p.menu), before))
 	}
 	p.menu.Hide()
 }

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/app"
+
+	"cubicle/app/program"
+	"cubicle/theme"
+)
+
+// newApp is the app of one of our processes with windows.
+func newApp() (fyne.App, error) {
+	metadata, err := program.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	metadata.ID, metadata.Name, metadata.Icon = "org.cubicle.PolicyAgent", "Qubes Policy Agent", nil
+	if err := program.Folders(metadata.ID); err != nil {
+		return nil, err
+	}
+	app.SetMetadata(metadata)
+	a := app.New()
+	a.Settings().SetTheme(theme.New())
+	return a, nil
+}
+
+// later calls f on the UI's goroutine after d, unless stop was called.
+func later(d time.Duration, f func()) (stop func()) {
+	t := time.AfterFunc(d, func() { fyne.Do(f) })
+	return func() { t.Stop() }
+}
