@@ -72,7 +72,7 @@ func Run(log *slog.Logger) error {
 		}
 	}
 	keep([]service{planLink(self, settled)})
-	user := setUp(log)
+	user := setUp(log, self)
 	settle.Close()
 	services, ready := planSession(log, self, user)
 	keep(services)
@@ -97,7 +97,7 @@ func Run(log *slog.Logger) error {
 
 // setUp does what comes before any program of the user. What fails is logged:
 // a qube in which something is wrong is more use than one that does not start.
-func setUp(log *slog.Logger) session.User {
+func setUp(log *slog.Logger, self string) session.User {
 	user, err := session.LookupUser(session.DefaultUser)
 	if err != nil {
 		log.Error("the image has no desktop user", "err", err)
@@ -113,6 +113,7 @@ func setUp(log *slog.Logger) session.User {
 		{"network", raiseLoopback()},
 		{"session", session.WriteEnv(session.EnvFile, user.Env())},
 		{"x server", session.WriteXFiles(user.UID)},
+		{"tools", linkTools("/", self)},
 	} {
 		if step.err != nil {
 			log.Error("set-up failed", "what", step.what, "err", step.err)

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Options struct {
 	ReadyFile   string   // exists while the session is up
 	DataDirs    []string // XDG data folders, each with applications/ in it; empty: those of the session
 	Trigger     string   // socket for qrexec-client-vm; "-" for none
+	Program     string   // our own, which runs services in processes of their own
 
 	// Settled is closed once commands may run; nil: they may.
 	Settled <-chan struct{}
@@ -59,6 +61,13 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Trigger == "" {
 		o.Trigger = TriggerSocket
+	}
+	if o.Program == "" {
+		if self, err := os.Executable(); err == nil {
+			o.Program = self
+		} else {
+			o.Program = "/proc/self/exe"
+		}
 	}
 	return o
 }

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cubicle/agents/open"
 	"cubicle/agents/qrexec/desktop"
+	"cubicle/daemon/qrexec/filecopy"
 	"cubicle/daemon/qrexec/service"
 	"cubicle/daemon/qrexec/wire"
 )
@@ -30,12 +32,20 @@ var builtins = map[string]builtin{
 	"qubes.VMExec":         {wait: never, plan: planExec},
 	"qubes.VMExecGUI":      {wait: always, plan: planExec},
 	"qubes.VMRootExec":     {user: "root", wait: never, plan: planExec},
-	"qubes.WaitForSession": {wait: always, plan: planNothing},
+	"qubes.WaitForSession": {wait: whenPlain, plan: planWait},
 	"qubes.GetAppmenus":    {wait: never, plan: planAppmenus},
+	"qubes.SetDateTime":    {user: "root", wait: never, plan: planSetTime},
+
+	filecopy.Service:     {wait: never, plan: planOwn("unpack")},
+	open.Service:         {wait: always, plan: planOwn("open-file")},
+	open.URLService:      {wait: always, plan: planOwn("open-url")},
+	"qubes.ConnectTCP":   {wait: never, plan: planTCP("/127.0.0.1")},
+	"qubes.UpdatesProxy": {wait: never, plan: planTCP("/127.0.0.1/8082")},
 }
 
 func always(*wire.RPC) bool      { return true }
 func never(*wire.RPC) bool       { return false }
+func whenPlain(r *wire.RPC) bool { return r.Argument == "" }
 func whenAsked(r *wire.RPC) bool { return r.Argument == "WaitForSession" }
 
 func planShell(_ *agent, p *plan, r *wire.RPC) error {
@@ -63,9 +73,36 @@ func planExec(_ *agent, p *plan, r *wire.RPC) error {
 	return nil
 }
 
-func planNothing(_ *agent, p *plan, _ *wire.RPC) error {
+// planWait is what is left of qubes.WaitForSession when the session is there.
+func planWait(_ *agent, p *plan, r *wire.RPC) error {
+	if r.Argument != "" {
+		return service.Fail(1, "%s takes no argument", r.Service)
+	}
 	p.Run = func(context.Context, service.Streams) int { return 0 }
 	return nil
+}
+
+// planOwn runs what another qube sends through a process of our own program,
+// as the call's user: bytes of strangers are not for the agent itself.
+func planOwn(command string) func(*agent, *plan, *wire.RPC) error {
+	return func(a *agent, p *plan, _ *wire.RPC) error {
+		p.Argv = []string{a.Program, command}
+		return nil
+	}
+}
+
+// planTCP connects to a port of the qube itself. The other side is no service
+// of ours: it is told nothing but the caller's own bytes.
+func planTCP(link string) func(*agent, *plan, *wire.RPC) error {
+	return func(_ *agent, p *plan, r *wire.RPC) error {
+		addr, err := service.TCPAddress(link, r)
+		if err != nil {
+			return service.Fail(wire.StatusFault, "%s: %w", r.Service, err)
+		}
+		p.Addr = addr
+		p.Config.SkipDescriptor = true
+		return nil
+	}
 }
 
 // terminals are tried in order; each takes a program after -e.

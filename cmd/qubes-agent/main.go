@@ -16,13 +16,16 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"cubicle/agents/filecopy"
 	"cubicle/agents/gui"
 	pid1 "cubicle/agents/init"
 	"cubicle/agents/link"
+	"cubicle/agents/open"
 	"cubicle/agents/qrexec"
 	"cubicle/agents/qrexec/vmclient"
 	"cubicle/agents/qubesdb"
 	"cubicle/agents/session"
+	"cubicle/agents/tools"
 	qdb "cubicle/daemon/qubesdb"
 	"cubicle/daemon/qubesdb/tool"
 	"cubicle/daemon/vchan"
@@ -33,6 +36,10 @@ type commands struct {
 
 	Init   initCmd   `cmd:"" help:"Be the first process of a sandbox qube."`
 	Qrexec qrexecCmd `cmd:"" help:"Run commands and services that dom0 asks for."`
+
+	Unpack   unpackCmd   `cmd:"" help:"Receive files of another qube on the standard input." hidden:""`
+	OpenFile openFileCmd `cmd:"" help:"Open a file of another qube, which is on the standard input." hidden:""`
+	OpenURL  openURLCmd  `cmd:"" name:"open-url" help:"Open a link of another qube, which is on the standard input." hidden:""`
 
 	ClientVM clientVMCmd `cmd:"" name:"client-vm" help:"Ask for a service of another qube, if dom0's policy allows it."`
 	Gui      guiCmd      `cmd:"" help:"Show the windows of an X display in dom0."`
@@ -140,6 +147,7 @@ type clientVMCmd struct {
 	BufferSize     int      `help:"Taken for compatibility: buffers grow by themselves." hidden:""`
 	FilterStdout   bool     `short:"t" name:"filter-escape-chars-stdout" help:"Filter what could steer a terminal from the output (default on a terminal)."`
 	FilterStderr   bool     `short:"T" name:"filter-escape-chars-stderr" help:"The same for the error output."`
+	UseStdinSocket bool     `help:"The standard input is a socket for both directions."`
 	NoFilterStdout bool     `name:"no-filter-escape-chars-stdout" help:"Never filter the output."`
 	NoFilterStderr bool     `name:"no-filter-escape-chars-stderr" help:"Never filter the error output."`
 	Target         string   `arg:"" help:"The qube; empty or @default: policy chooses."`
@@ -178,7 +186,7 @@ func (c clientVMCmd) Run(ctx context.Context) error {
 		Trigger: c.AgentSocket, Transport: t, Source: c.Source, Target: c.Target, Service: c.Service, Prefix: []byte(c.Prefix),
 		FilterStdout: c.FilterStdout || isTerminal(os.Stdout) && !c.NoFilterStdout,
 		FilterStderr: c.FilterStderr || isTerminal(os.Stderr) && !c.NoFilterStderr,
-		Program:      c.Program, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Program:      c.Program, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, StdinSocket: c.UseStdinSocket,
 	})
 	if errors.Is(err, vmclient.ErrRefused) {
 		fmt.Fprintln(os.Stderr, "Request refused") // upstream's words, which scripts look for
@@ -191,6 +199,40 @@ func (c clientVMCmd) Run(ctx context.Context) error {
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
+}
+
+type unpackCmd struct{}
+
+func (unpackCmd) Run() error {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return err
+	}
+	return statusError(filecopy.Call{
+		Argument: os.Getenv("QREXEC_SERVICE_ARGUMENT"), Source: os.Getenv("QREXEC_REMOTE_DOMAIN"), Home: home,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	}.Serve())
+}
+
+type openFileCmd struct{}
+
+func (openFileCmd) Run(ctx context.Context) error {
+	return plain(open.File(ctx, os.Stdin, os.Stdout, os.TempDir(), os.Getenv("QREXEC_REMOTE_DOMAIN"), open.FromEnv(os.Stderr).Open))
+}
+
+type openURLCmd struct{}
+
+func (openURLCmd) Run(ctx context.Context) error {
+	return plain(open.URL(ctx, os.Stdin, open.FromEnv(os.Stderr).Open))
+}
+
+// plain says what went wrong as programs do, to the person at the other end.
+func plain(err error) error {
+	if err == nil {
+		return nil
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return statusError(1)
 }
 
 // ended is nil when a program stopped because it was asked to.
@@ -218,12 +260,27 @@ func byName(argv0 string) []string {
 	return nil
 }
 
+// runTool is one of the tools of the qube's user.
+func runTool(name string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	defer stop()
+	t, err := transport(link.Local)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	return tools.Run(ctx, tools.Where{Trigger: qrexec.TriggerSocket, Transport: t, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, name, os.Args[1:])
+}
+
 func main() {
 	if name := filepath.Base(os.Args[0]); slices.Contains(tool.Names(), name) {
 		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 		status := tool.Tool{Dir: qdb.Dir, Name: name, Stdout: os.Stdout, Stderr: os.Stderr}.Run(ctx, os.Args[1:])
 		stop()
 		os.Exit(status)
+	}
+	if name := filepath.Base(os.Args[0]); slices.Contains(tools.Names(), name) {
+		os.Exit(runTool(name))
 	}
 	args := append(byName(os.Args[0]), os.Args[1:]...)
 	var cli commands

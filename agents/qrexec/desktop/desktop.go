@@ -17,6 +17,7 @@ import (
 
 // Entry is an application's desktop entry.
 type Entry struct {
+	ID         string // sub-folders joined by '-', without ".desktop"; set by Find and Each
 	Path       string // the file
 	Name       string
 	Icon       string
@@ -27,6 +28,7 @@ type Entry struct {
 	NoDisplay  bool
 	Hidden     bool // deleted by the user
 	Categories []string
+	MimeTypes  []string // that it opens
 
 	lines []string // KEY=VALUE as in the file
 }
@@ -60,6 +62,7 @@ func Find(dataDirs []string, id string) (*Entry, error) {
 		if e.Hidden {
 			return nil, nil
 		}
+		e.ID = id
 		return e, nil
 	}
 	return nil, nil
@@ -165,12 +168,14 @@ func (e *Entry) set(key, value string) {
 	case "Hidden":
 		e.Hidden = value == "true"
 	case "Categories":
-		for _, c := range strings.Split(value, ";") {
-			if c != "" {
-				e.Categories = append(e.Categories, c)
-			}
-		}
+		e.Categories = splitValues(value)
+	case "MimeType":
+		e.MimeTypes = splitValues(value)
 	}
+}
+
+func splitValues(s string) []string {
+	return strings.FieldsFunc(s, func(c rune) bool { return c == ';' })
 }
 
 // unescape resolves the escapes of the value type string.
@@ -205,7 +210,20 @@ func unescape(s string) string {
 }
 
 // Argv is the command line of the Exec key without files or URLs.
-func (e *Entry) Argv() ([]string, error) {
+func (e *Entry) Argv() ([]string, error) { return e.argv("") }
+
+// ArgvWith is the command line of the Exec key that opens target, a file or a
+// URL. An Exec key without a place for it gets it at its end.
+func (e *Entry) ArgvWith(target string) ([]string, error) {
+	argv, err := e.argv(target)
+	if err == nil && !slices.ContainsFunc(argv[1:], func(arg string) bool { return strings.Contains(arg, target) }) {
+		argv = append(argv, target)
+	}
+	return argv, err
+}
+
+// argv puts target, if it is not empty, where the Exec key has a place for it.
+func (e *Entry) argv(target string) ([]string, error) {
 	words, err := splitExec(e.Exec)
 	if err != nil {
 		return nil, fmt.Errorf("%s: Exec %q: %w", e.Path, e.Exec, err)
@@ -218,10 +236,13 @@ func (e *Entry) Argv() ([]string, error) {
 				argv = append(argv, "--icon", e.Icon)
 			}
 			continue
-		case len(w.text) == 2 && w.text[0] == '%' && strings.ContainsRune("fFuUdDnNvm", rune(w.text[1])) && !w.quoted:
-			continue // nothing is opened
+		case len(w.text) == 2 && w.text[0] == '%' && strings.IndexByte(fieldCodes, w.text[1]) >= 0 && !w.quoted:
+			if target != "" && strings.IndexByte(targetCodes, w.text[1]) >= 0 {
+				argv = append(argv, target)
+			}
+			continue
 		}
-		text, err := e.expand(w.text)
+		text, err := e.expand(w.text, target)
 		if err != nil {
 			return nil, fmt.Errorf("%s: Exec %q: %w", e.Path, e.Exec, err)
 		}
@@ -233,8 +254,15 @@ func (e *Entry) Argv() ([]string, error) {
 	return argv, nil
 }
 
+// The field codes that stand for what is opened, and all of them that may
+// stand for nothing.
+const (
+	targetCodes = "fFuU"
+	fieldCodes  = targetCodes + "dDnNvm"
+)
+
 // expand replaces the field codes inside a word.
-func (e *Entry) expand(s string) (string, error) {
+func (e *Entry) expand(s, target string) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] != '%' {
@@ -251,7 +279,9 @@ func (e *Entry) expand(s string) (string, error) {
 			b.WriteString(e.Name)
 		case 'k':
 			b.WriteString(e.Path)
-		case 'f', 'F', 'u', 'U', 'd', 'D', 'n', 'N', 'v', 'm', 'i':
+		case 'f', 'F', 'u', 'U':
+			b.WriteString(target)
+		case 'd', 'D', 'n', 'N', 'v', 'm', 'i':
 		default:
 			return "", fmt.Errorf("unknown field code %%%c", s[i])
 		}
@@ -305,60 +335,75 @@ func splitExec(s string) ([]word, error) {
 }
 
 // List calls found for every entry that belongs in a menu, by id, with its
-// KEY=VALUE lines; Exec is replaced by the command that starts the entry. The
-// first data folder that has an id wins. Entries that cannot be read are left
-// out.
+// KEY=VALUE lines; Exec is replaced by the command that starts the entry.
 func List(dataDirs []string, found func(id string, lines []string) error) error {
+	return Each(dataDirs, func(e *Entry) error {
+		if !e.inMenu() {
+			return nil
+		}
+		lines := slices.Clone(e.lines)
+		for i, line := range lines {
+			if strings.HasPrefix(line, "Exec=") {
+				lines[i] = "Exec=qubes-desktop-run " + e.ID + suffix
+			}
+		}
+		return found(e.ID, lines)
+	})
+}
+
+// Each calls found for every entry, in the order of the data folders and of
+// their ids. The first data folder that has an id wins. Entries that cannot be
+// read are left out.
+func Each(dataDirs []string, found func(e *Entry) error) error {
 	seen := make(map[string]bool)
 	for _, dir := range dataDirs {
-		base := filepath.Join(dir, "applications")
-		var ids []string
-		paths := make(map[string]string)
-		err := filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				if d != nil && d.IsDir() {
-					return fs.SkipDir
-				}
-				return nil // a folder that is not there or not ours to read has no entries
-			}
-			rel, err := filepath.Rel(base, path)
-			if err != nil {
-				return err
-			}
-			if d.IsDir() {
-				if strings.Count(rel, "/") >= maxDepth {
-					return fs.SkipDir
-				}
-				return nil
-			}
-			if id, ok := strings.CutSuffix(strings.ReplaceAll(rel, "/", "-"), suffix); ok && !seen[id] {
-				seen[id] = true
-				ids = append(ids, id)
-				paths[id] = path
-			}
-			return nil
-		})
+		ids, paths, err := idsIn(filepath.Join(dir, "applications"), seen)
 		if err != nil {
 			return err
 		}
-		slices.Sort(ids)
 		for _, id := range ids {
 			e, err := Read(paths[id])
-			if err != nil || !e.inMenu() {
+			if err != nil {
 				continue
 			}
-			lines := slices.Clone(e.lines)
-			for i, line := range lines {
-				if strings.HasPrefix(line, "Exec=") {
-					lines[i] = "Exec=qubes-desktop-run " + id + suffix
-				}
-			}
-			if err := found(id, lines); err != nil {
+			e.ID = id
+			if err := found(e); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// idsIn lists the entries below base that are not in seen, and puts them there.
+func idsIn(base string, seen map[string]bool) (ids []string, paths map[string]string, err error) {
+	paths = make(map[string]string)
+	err = filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if d != nil && d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil // a folder that is not there or not ours to read has no entries
+		}
+		rel, err := filepath.Rel(base, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if strings.Count(rel, "/") >= maxDepth {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if id, ok := strings.CutSuffix(strings.ReplaceAll(rel, "/", "-"), suffix); ok && !seen[id] {
+			seen[id] = true
+			ids = append(ids, id)
+			paths[id] = path
+		}
+		return nil
+	})
+	slices.Sort(ids)
+	return ids, paths, err
 }
 
 func (e *Entry) inMenu() bool {
