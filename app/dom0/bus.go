@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -167,6 +168,7 @@ func (b *Bus) apply(e client.Event) weight {
 		b.takeDefaults(s.DefaultTemplate, s.DefaultEngine)
 		b.state.Engines = engines(s.Engines)
 		b.setLabels(s.Labels)
+		b.state.Devices = fromDevices(s.Devices)
 		for _, q := range s.Qubes {
 			b.takeQube(q)
 		}
@@ -197,6 +199,13 @@ func (b *Bus) apply(e client.Event) weight {
 		return important
 	case client.LabelsChanged:
 		b.setLabels(e.Labels)
+		return important
+	case client.DevicesChanged:
+		devices := fromDevices(e.Devices)
+		if slices.EqualFunc(devices, b.state.Devices, Device.Equal) {
+			return nothing
+		}
+		b.state.Devices = devices
 		return important
 	case client.DefaultsChanged:
 		b.takeDefaults(e.Template, e.Engine)

@@ -146,6 +146,7 @@ type Snapshot struct {
 	Labels  []Label // by index
 	Jobs    []Job   // oldest first
 	Engines []Engine
+	Devices []Device // offered, assigned, or both; by class, backend and port
 
 	DefaultTemplate Name // empty: none
 	DefaultEngine   string

@@ -99,6 +99,14 @@ type Inside interface {
 	// (spec/platform.md §5.1); SetFirewall replaces them all.
 	Firewall(ctx context.Context, id QubeID) (Text, error)
 	SetFirewall(ctx context.Context, id QubeID, rules string) error
+	// AssignDevice makes a device one that the qube shall have, SetDeviceMode
+	// changes when it is attached, UnassignDevice takes that back.
+	AssignDevice(ctx context.Context, id QubeID, d DeviceRef, mode DeviceMode) error
+	SetDeviceMode(ctx context.Context, id QubeID, d DeviceRef, mode DeviceMode) error
+	UnassignDevice(ctx context.Context, id QubeID, d DeviceRef) error
+	// DeviceLacks tells for a class of devices why the qube's engine cannot
+	// attach them.
+	DeviceLacks(ctx context.Context, id QubeID) (map[DeviceClass]string, error)
 	// DraftProperties are the rows that a new qube of the class on the
 	// template would have; CheckProperty tells what is wrong with a value.
 	DraftProperties(ctx context.Context, class Class, template string) ([]Property, error)

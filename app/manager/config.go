@@ -83,6 +83,7 @@ func (m *Manager) configure(q dom0.Qube) {
 		newApps(c.host),
 		newForm(c.host, words.T("Network"), "netvm", "provides_network", "visible_ip", "visible_gateway", "mac"),
 		newFirewall(c.host),
+		newDevices(c.host),
 		newVolumes(c.host),
 		newForm(c.host, words.T("Memory and CPU"), "memory", "maxmem", "vcpus"),
 		newForm(c.host, words.T("Isolation and start"), "engine", "virt_mode", "kernel", "kernelopts", "qrexec_timeout", "shutdown_timeout", "debug"),
@@ -171,6 +172,9 @@ func (c *config) follow(s *dom0.Snapshot) {
 			}
 		}
 		return
+	}
+	if page, ok := c.pages[c.at].(*devices); ok {
+		page.draw(false)
 	}
 	last := c.subject
 	c.subject = next

@@ -20,6 +20,7 @@ const (
 	pageApps
 	pageNetwork
 	pageFirewall
+	pageDevices
 	pageVolumes
 	pageMemory
 	pageIsolation
@@ -288,7 +289,7 @@ func TestAPageThatCannotBeReadSaysWhy(t *testing.T) {
 
 func TestTheLooksOfTheSettings(t *testing.T) {
 	for name, variant := range map[string]fyne.ThemeVariant{"dark-en": fynetheme.VariantDark, "light-de": fynetheme.VariantLight} {
-		for page, word := range map[int]string{pageBasic: "basic", pageIsolation: "isolation"} {
+		for page, word := range map[int]string{pageBasic: "basic", pageIsolation: "isolation", pageDevices: "devices"} {
 			r := openIn(t, household(), variant, name[len(name)-2:], fyne.NewSize(1040, 700))
 			r.configure("vault", page)
 			test.AssertRendersToMarkup(t, "config-"+word+"-"+name+".xml", r.canvas)
@@ -335,5 +336,56 @@ func TestTabGoesAsPeopleRead(t *testing.T) {
 	r.canvas.FocusNext()
 	if r.canvas.Focused() != fyne.Focusable(r.m.filter) {
 		t.Errorf("behind the toolbar stands %T, want the filter", r.canvas.Focused())
+	}
+}
+
+func TestDevicesAreAssignedAndTakenAway(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pageDevices)
+	r.mustSay("Backup disk")
+	r.mustSay("Disks · dom0:sda1 · 2.0 TB")
+	r.mustSay("vault cannot start while it requires this device: a sandbox sees files, not devices.")
+	r.mustSay("USB · sys-usb:2-1 · not there now")
+	r.mustSay("It cannot be attached by gVisor: gVisor has no USB drivers.")
+	modes := r.choices()
+	if len(modes) != 2 || modes[0].Selected != "Do not start without it" || modes[1].Selected != "Ask each time it is there" {
+		t.Fatalf("the modes are %+v", modes)
+	}
+	modes[0].SetSelected("Attach it whenever it is there")
+	r.asked("device-mode vault block dom0:sda1:disk auto-attach")
+	if r.says("vault cannot start while it requires this device: a sandbox sees files, not devices.") {
+		t.Error("the old mode still shows")
+	}
+	r.tap("Take away")
+	r.asked("unassign vault block dom0:sda1:disk")
+
+	r.tap("Add a device …")
+	r.mustSay("Assign a device to vault")
+	fields := r.choices()
+	if want := []string{"Backup disk (dom0:sda1)", "Intel Ethernet Connection (13) I219-LM (dom0:00_1f.6)", "Logitech Keyboard K120 (sys-usb:2-2)"}; !slices.Equal(fields[0].Options, want) {
+		t.Fatalf("the choice is %q", fields[0].Options)
+	}
+	fields[0].SetSelected(fields[0].Options[1])
+	if !slices.Equal(fields[1].Options, []string{"Do not start without it"}) {
+		t.Errorf("a PCI device can be assigned as %q", fields[1].Options)
+	}
+	r.fake.Refuse("assign", &dom0.Error{Op: "assign", Subject: "vault", Reason: "vault cannot have PCI devices while its virt_mode is pvh"})
+	r.tap("Assign")
+	r.asked("assign vault pci dom0:00_1f.6:8086:15fb::p020000 required")
+	if !r.reads("Vault cannot have PCI devices while its virt_mode is pvh.") {
+		t.Error("the refusal is not shown in the question")
+	}
+	r.fake.Refuse("assign", nil)
+	fields[0].SetSelected(fields[0].Options[2])
+	r.tap("Assign")
+	r.asked("assign vault usb sys-usb:2-2:046d:c31c ask-to-attach")
+	r.mustSay("Settings of vault")
+	r.mustSay("Logitech Keyboard K120")
+
+	// What another program changes shows at once, and what is refused does not.
+	r.fake.Edit(func(s *dom0.Snapshot) { s.Devices = nil })
+	r.mustSay("No device is assigned to vault. Neither dom0 nor a running qube offers one now.")
+	if !r.button("Add a device …").Disabled() {
+		t.Error("a device can be added where there is none")
 	}
 }

@@ -39,7 +39,11 @@ func interior() dom0test.Interior {
 		},
 		Properties: map[string]string{"memory": "512", "autostart": "True"},
 		Firewall:   "action=accept",
-		Features:   map[string]string{"service.cups": "1", "service.network-manager": "", "gui-default-allow-utf8-titles": "1"},
+		DeviceLacks: map[dom0.DeviceClass]string{
+			dom0.Block: "a sandbox sees files, not devices", dom0.USB: "gVisor has no USB drivers", dom0.Webcam: "gVisor has no USB drivers",
+			dom0.Mic: "it has no way of passing devices to a qube", dom0.PCI: "a sandbox has no devices of its own",
+		},
+		Features: map[string]string{"service.cups": "1", "service.network-manager": "", "gui-default-allow-utf8-titles": "1"},
 	}
 }
 
@@ -565,7 +569,7 @@ func TestPictures(t *testing.T) {
 		},
 		"empty": func(r *rig) { r.fake.Edit(func(s *dom0.Snapshot) { s.Qubes, s.Jobs = nil, nil }) },
 	}
-	for i, name := range []string{"basic", "apps", "network", "firewall", "volumes", "memory", "isolation", "features", "all"} {
+	for i, name := range []string{"basic", "apps", "network", "firewall", "devices", "volumes", "memory", "isolation", "features", "all"} {
 		views["config-"+name] = func(r *rig) { r.configure("vault", i) }
 	}
 	for i, name := range []string{"apps", "volumes", "console", "log", "notes", "settings"} {

@@ -66,6 +66,13 @@ func household() dom0.Snapshot {
 		},
 		Jobs: []dom0.Job{{ID: "1", Kind: "start", Qube: "untrusted", State: dom0.JobRunning,
 			Text: "Starting untrusted — booting", Progress: 0.5}},
+		Devices: []dom0.Device{
+			{DeviceRef: dom0.DeviceRef{Class: dom0.Block, Backend: "dom0", Port: "sda1", ID: "disk"}, Offered: true, Title: "Backup disk", Size: 2e12,
+				Assignments: []dom0.Assignment{{Qube: "vault", Mode: dom0.Required}}},
+			{DeviceRef: dom0.DeviceRef{Class: dom0.PCI, Backend: "dom0", Port: "00_1f.6", ID: "8086:15fb::p020000"}, Offered: true, Title: "Intel Ethernet Connection (13) I219-LM"},
+			{DeviceRef: dom0.DeviceRef{Class: dom0.USB, Backend: "sys-usb", Port: "2-1", ID: "*"}, Assignments: []dom0.Assignment{{Qube: "vault", Mode: dom0.AskToAttach}}},
+			{DeviceRef: dom0.DeviceRef{Class: dom0.USB, Backend: "sys-usb", Port: "2-2", ID: "046d:c31c"}, Offered: true, Title: "Logitech Keyboard K120"},
+		},
 		Engines:         []dom0.Engine{{Name: "runsc", Isolation: "gVisor", Weakness: weakness}},
 		DefaultTemplate: "debian-12", DefaultEngine: "runsc",
 	}
@@ -228,6 +235,17 @@ func (r *rig) tapChip(word string) {
 		}
 	}
 	r.t.Fatalf("there is no chip %q", word)
+}
+
+// choices are the visible choices, top down.
+func (r *rig) choices() []*control.Select {
+	var list []*control.Select
+	for _, o := range r.objects() {
+		if s, ok := o.(*control.Select); ok && s.Visible() {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // says reports whether a visible text is on the window.

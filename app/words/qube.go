@@ -65,6 +65,10 @@ func CouldNot(kind, name string) string {
 		return T("Could not save the notes of %s", name)
 	case "revert":
 		return T("Could not revert a volume of %s", name)
+	case "assign":
+		return T("Could not assign a device to %s", name)
+	case "unassign":
+		return T("Could not take a device from %s", name)
 	case "keep":
 		return T("Could not keep a revision of %s", name)
 	case "resize":

@@ -30,7 +30,7 @@ func DesktopCalls() []Call {
 		{"org.freedesktop.DBus.Properties", "Get GetAll"},
 		{"org.cubicle.Qubes1.Manager", "AddPool CheckProperty CreateDisposable CreateLabel CreateQube CreateTemplate DraftProperties Properties RemoveLabel RemovePool " +
 			"ResetProperty SetPoolRevisions SetProperty"},
-		{"org.cubicle.Qubes1.Qube", "AddTag Apps AssignDevice Clone Console Devices Features Firewall KeepRevision Kill Messages Notes Pause Properties Remove RemoveFeature RemoveTag " +
+		{"org.cubicle.Qubes1.Qube", "AddTag Apps AssignDevice Clone Console DeviceLacks Devices Features Firewall KeepRevision Kill Messages Notes Pause Properties Remove RemoveFeature RemoveTag " +
 			"ResetProperty Resize Revert Run SetDeviceMode SetFeature SetFirewall SetNotes SetProperty Shutdown Start StartApp Tags UnassignDevice Unpause Volumes"},
 		{"org.cubicle.Qubes1.Pool", "Usage Volumes"},
 		{"org.cubicle.Qubes1.Job", "Cancel"},

@@ -59,6 +59,12 @@ func (m *member) settings(id qube.UUID, args []any) ([]any, error) {
 			list = append(list, assignment{string(a.Class), a.Argument(), string(a.Mode), options})
 		}
 		return []any{list}, nil
+	case "DeviceLacks":
+		lacks := map[string]string{}
+		for class, why := range q.DeviceLacks() {
+			lacks[string(class)] = why
+		}
+		return []any{lacks}, nil
 	case "Features":
 		return []any{q.Features()}, nil
 	case "Tags":

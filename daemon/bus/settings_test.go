@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/core/coretest"
+	"cubicle/daemon/device"
 )
 
 // listening serves a system, and hears its signals of a kind.
@@ -134,6 +136,59 @@ func TestFirewallAndDevicesOfAQube(t *testing.T) {
 		if err := call("AssignDevice", append(wrong, map[string]string{})...).Err; err == nil {
 			t.Errorf("%v is accepted", wrong)
 		}
+	}
+}
+
+// A client assigns devices by their names and sees them among the others.
+func TestAClientAssignsDevices(t *testing.T) {
+	s, address := coretest.NewSystem(t), daemon(t)
+	serve(t, s.Core, address, os.Getuid())
+	c, err := client.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := t.Context()
+	q, _ := s.View().Named("debian-12")
+	id, d := string(q.UUID()), device.Device{Class: device.USB, Backend: "dom0", Port: "2-1", ID: device.Any}
+	if err := c.AssignDevice(ctx, id, d, device.Ask, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetDeviceMode(ctx, id, d, device.Required); err != nil {
+		t.Error(err)
+	}
+	seen := func(want func(map[dbus.ObjectPath]client.Device) bool) bool {
+		ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+		defer cancel()
+		for e := range c.Watch(ctx) {
+			switch e := e.(type) {
+			case client.Connected:
+				if want(e.Snapshot.Devices) {
+					return true
+				}
+			case client.DevicesChanged:
+				if want(e.Devices) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	if !seen(func(all map[dbus.ObjectPath]client.Device) bool {
+		one := all[client.DevicePath(d)]
+		return one.Device == d && len(one.Assignments) == 1 && one.Assignments[0].Frontend == "debian-12" && one.Assignments[0].Mode == device.Required
+	}) {
+		t.Error("the assignment is not told")
+	}
+	lacks, err := c.DeviceLacks(ctx, id)
+	if err != nil || len(lacks) != len(device.Classes()) || lacks[device.USB] == "" {
+		t.Errorf("what the engine lacks: %v, %v", lacks, err)
+	}
+	if err := c.UnassignDevice(ctx, id, d); err != nil {
+		t.Error(err)
+	}
+	if !seen(func(all map[dbus.ObjectPath]client.Device) bool { return len(all) == 0 }) {
+		t.Error("the end of the assignment is not told")
 	}
 }
 

@@ -80,6 +80,8 @@ var (
 			{"AssignDevice", []param{{"class", "s"}, {"device", "s"}, {"mode", "s"}, {"options", "a{ss}"}}, nil, owner},
 			{"Clone", []param{{"name", "s"}}, jobOut, owner},
 			{"Console", []param{{"lines", "u"}}, []param{{"text", "ay"}}, owner},
+			// DeviceLacks: class of devices, why the qube's engine cannot attach them.
+			{"DeviceLacks", nil, []param{{"lacks", "a{ss}"}}, owner},
 			{"Devices", nil, []param{{"assignments", "a(sssa{ss})"}}, owner},
 			{"Features", nil, []param{{"features", "a{ss}"}}, owner},
 			{"Firewall", nil, []param{{"rules", "as"}}, owner},

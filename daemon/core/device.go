@@ -114,6 +114,11 @@ func (c *Core) NoDevices(q Qube, class device.Class) error {
 	if q.IsAdmin() {
 		return Failf(NotImplemented, "dom0 cannot take devices of its qubes")
 	}
+	return Failf(NotImplemented, "%s devices cannot be attached to %s by the engine %s: %s", class, q.Name(), q.Engine(), q.deviceLack(class))
+}
+
+// deviceLack is what the qube's engine says of devices of a class.
+func (q Qube) deviceLack(class device.Class) string {
 	reason, bus := "it has no way of passing devices to a qube", string(class)
 	if class == device.Webcam {
 		bus = string(device.USB)
@@ -125,7 +130,17 @@ func (c *Core) NoDevices(q Qube, class device.Class) error {
 			}
 		}
 	}
-	return Failf(NotImplemented, "%s devices cannot be attached to %s by the engine %s: %s", class, q.Name(), q.Engine(), reason)
+	return reason
+}
+
+// DeviceLacks tells for each class of devices why the qube's engine cannot
+// attach them, in a few words.
+func (q Qube) DeviceLacks() map[device.Class]string {
+	lacks := map[device.Class]string{}
+	for _, class := range device.Classes() {
+		lacks[class] = q.deviceLack(class)
+	}
+	return lacks
 }
 
 // requiredDevices tells which device a start needs and cannot have

@@ -23,6 +23,8 @@ type Interior struct {
 	Properties map[string]string
 	Features   map[string]string
 	Firewall   string // a rule a line
+	// DeviceLacks tells why the engine cannot attach devices of a class.
+	DeviceLacks map[dom0.DeviceClass]string
 }
 
 // SetInside replaces what is told of the qube of that name.
@@ -226,6 +228,65 @@ func (f *Fake) SetFirewall(_ context.Context, id dom0.QubeID, rules string) erro
 		return err
 	}
 	return f.quiet("set-firewall", id, func(in *Interior, _ dom0.Qube) { in.Firewall = rules })
+}
+
+// AssignDevice implements dom0.Inside.
+func (f *Fake) AssignDevice(_ context.Context, id dom0.QubeID, d dom0.DeviceRef, mode dom0.DeviceMode) error {
+	if _, err := f.call("assign", id, d.Class, d, mode); err != nil {
+		return err
+	}
+	f.editDevice(id, d, func(dev *dom0.Device, name dom0.Name) {
+		dev.Assignments = append(slices.Clone(dev.Assignments), dom0.Assignment{Qube: name, Mode: mode})
+	})
+	return nil
+}
+
+// SetDeviceMode implements dom0.Inside.
+func (f *Fake) SetDeviceMode(_ context.Context, id dom0.QubeID, d dom0.DeviceRef, mode dom0.DeviceMode) error {
+	if _, err := f.call("device-mode", id, d.Class, d, mode); err != nil {
+		return err
+	}
+	f.editDevice(id, d, func(dev *dom0.Device, name dom0.Name) {
+		dev.Assignments = slices.Clone(dev.Assignments)
+		for i := range dev.Assignments {
+			if dev.Assignments[i].Qube == name {
+				dev.Assignments[i].Mode = mode
+			}
+		}
+	})
+	return nil
+}
+
+// UnassignDevice implements dom0.Inside.
+func (f *Fake) UnassignDevice(_ context.Context, id dom0.QubeID, d dom0.DeviceRef) error {
+	if _, err := f.call("unassign", id, d.Class, d); err != nil {
+		return err
+	}
+	f.editDevice(id, d, func(dev *dom0.Device, name dom0.Name) {
+		dev.Assignments = slices.DeleteFunc(slices.Clone(dev.Assignments), func(a dom0.Assignment) bool { return a.Qube == name })
+	})
+	return nil
+}
+
+// editDevice changes a device of the snapshot; one that is neither offered nor
+// assigned is gone.
+func (f *Fake) editDevice(id dom0.QubeID, d dom0.DeviceRef, edit func(*dom0.Device, dom0.Name)) {
+	f.Edit(func(s *dom0.Snapshot) {
+		q, _ := s.ByID(id)
+		s.Devices = slices.Clone(s.Devices)
+		for i := range s.Devices {
+			if s.Devices[i].DeviceRef == d {
+				edit(&s.Devices[i], q.Name)
+			}
+		}
+		s.Devices = slices.DeleteFunc(s.Devices, func(d dom0.Device) bool { return !d.Offered && len(d.Assignments) == 0 })
+	})
+}
+
+// DeviceLacks implements dom0.Inside.
+func (f *Fake) DeviceLacks(_ context.Context, id dom0.QubeID) (lacks map[dom0.DeviceClass]string, err error) {
+	err = f.quiet("devices", id, func(in *Interior, _ dom0.Qube) { lacks = maps.Clone(in.DeviceLacks) })
+	return lacks, err
 }
 
 // DraftProperties implements dom0.Inside.

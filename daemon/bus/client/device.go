@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"maps"
 
 	"github.com/godbus/dbus/v5"
@@ -72,4 +73,34 @@ func (s *Snapshot) dropDevice(path dbus.ObjectPath) Event {
 	}
 	delete(s.Devices, path)
 	return DevicesChanged{maps.Clone(s.Devices)}
+}
+
+// AssignDevice makes a device one that the qube shall have. Of d, what is
+// device.Any stands for every device.
+func (c *Client) AssignDevice(ctx context.Context, uuid string, d device.Device, mode device.Mode, options map[string]string) error {
+	if options == nil {
+		options = map[string]string{}
+	}
+	return c.call(ctx, QubePath(uuid), QubeInterface+".AssignDevice", nil, string(d.Class), d.Argument(), string(mode), options)
+}
+
+// SetDeviceMode changes when an assigned device is attached.
+func (c *Client) SetDeviceMode(ctx context.Context, uuid string, d device.Device, mode device.Mode) error {
+	return c.call(ctx, QubePath(uuid), QubeInterface+".SetDeviceMode", nil, string(d.Class), d.Argument(), string(mode))
+}
+
+// UnassignDevice takes an assignment back.
+func (c *Client) UnassignDevice(ctx context.Context, uuid string, d device.Device) error {
+	return c.call(ctx, QubePath(uuid), QubeInterface+".UnassignDevice", nil, string(d.Class), d.Argument())
+}
+
+// DeviceLacks tells why the qube's engine cannot attach devices of a class.
+func (c *Client) DeviceLacks(ctx context.Context, uuid string) (map[device.Class]string, error) {
+	raw := map[string]string{}
+	err := c.call(ctx, QubePath(uuid), QubeInterface+".DeviceLacks", []any{&raw})
+	lacks := make(map[device.Class]string, len(raw))
+	for class, why := range raw {
+		lacks[device.Class(class)] = why
+	}
+	return lacks, err
 }
