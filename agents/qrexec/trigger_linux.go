@@ -190,6 +190,11 @@ func (t *triggers) ask(ctx context.Context, conn *net.UnixConn) error {
 	}
 	var b [1]byte // the program says nothing more; its end ends the call
 	_, _ = conn.Read(b[:])
+	if _, waits := t.take(tr.Ident); waits { // it leaves before dom0 has decided
+		if gaveUp, ok := wire.GaveUpMessage(tr.Ident); ok {
+			return control.send(gaveUp)
+		}
+	}
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"testing"
+
+	"cubicle/daemon/vchan"
 )
 
 func fuzzable(err error) bool {
@@ -105,6 +107,27 @@ func FuzzArgs(f *testing.F) {
 		again, err := DecodeArgs(EncodeArgs(argv))
 		if err != nil || !slices.Equal(argv, again) {
 			t.Fatalf("%q → %q → %q, %v", s, argv, again, err)
+		}
+	})
+}
+
+// FuzzGaveUp: a name comes back unchanged, and no end of a real call is taken
+// for one.
+func FuzzGaveUp(f *testing.F) {
+	f.Add("SOCKET11", uint32(8), uint32(513))
+	f.Add("SOCKET007", uint32(0xc0000007), uint32(513))
+	f.Add("SOCKET1073741824", uint32(0xffffffff), uint32(514))
+	f.Fuzz(func(t *testing.T, id string, domain, port uint32) {
+		if b, ok := GaveUpMessage(Ident(id)); ok {
+			e, err := ParseExec(b[HeaderSize:])
+			got, ok := ParseGaveUp(e)
+			if err != nil || !ok || got != Ident(id) {
+				t.Fatalf("%q came back as %q, %v, %v", id, got, ok, err)
+			}
+		}
+		id2, ok := ParseGaveUp(Exec{Domain: vchan.Domain(domain), Port: vchan.Port(port)})
+		if ok && (domain < 0xc0000000 || port != 513) {
+			t.Fatalf("%d %d is %q", domain, port, id2)
 		}
 	})
 }
