@@ -21,21 +21,61 @@ type Edge struct {
 // names, called by every qube to every other, dom0 and every disposable.
 // Where an allowed call is led elsewhere the edge goes there.
 func (p *Policy) Graph(s *System) []Edge {
-	var targets []string
+	var all []string
 	for _, d := range s.domains {
-		targets = append(targets, d.Name)
-		if d.Base {
-			targets = append(targets, "@dispvm:"+d.Name)
+		all = append(all, d.targets()...)
+	}
+	all = append(all, undecided()...)
+	return p.edges(s, func(string) []string { return all })
+}
+
+// Around is the part of Graph that begins or ends at a qube, in a time that
+// does not grow with the square of the number of qubes. Of calls to others
+// that the policy leads to it, those are in it whose target is left to the
+// policy.
+func (p *Policy) Around(s *System, name string) []Edge {
+	var all, own []string
+	for _, d := range s.domains {
+		all = append(all, d.targets()...)
+		if d.Name == name {
+			own = d.targets()
 		}
 	}
-	targets = append(targets, "@dispvm", "") // as who leaves the choice to the policy
+	all, own = append(all, undecided()...), append(own, undecided()...)
+	edges := p.edges(s, func(source string) []string {
+		if source == name {
+			return all
+		}
+		return own
+	})
+	return slices.DeleteFunc(edges, func(e Edge) bool {
+		return e.Source != name && e.Target != name && e.Target != dispvmOf+name
+	})
+}
+
+// dispvmOf begins the target that is a new disposable of a qube.
+const dispvmOf = "@dispvm:"
+
+// undecided are the targets of who leaves the choice to the policy.
+func undecided() []string { return []string{"@dispvm", ""} }
+
+// targets are the ways to ask for a qube by its name.
+func (d *Domain) targets() []string {
+	if d.Base {
+		return []string{d.Name, dispvmOf + d.Name}
+	}
+	return []string{d.Name}
+}
+
+// edges are those from every qube to what it asks for.
+func (p *Policy) edges(s *System, targets func(source string) []string) []Edge {
 	found := map[Edge]bool{}
 	for _, service := range p.services() {
 		name, argument, _ := strings.Cut(service, "+")
 		request := Request{Service: name, Argument: "+" + argument}
 		for _, d := range s.domains {
 			request.Source = d.Name
-			for _, request.Target = range targets {
+			for _, request.Target = range targets(d.Name) {
 				decision := p.Decide(s, request)
 				reached := []string{}
 				switch decision.Action {

@@ -48,6 +48,17 @@ q.Date  *        @anyvm  dom0     allow
 	if d := cmp.Diff(want, got.String()); d != "" {
 		t.Error(d)
 	}
+	for _, name := range []string{"dom0", "a", "b", "base"} {
+		var want []Edge
+		for _, e := range p.Graph(s) {
+			if e.Source == name || e.Target == name || e.Target == "@dispvm:"+name {
+				want = append(want, e)
+			}
+		}
+		if d := cmp.Diff(want, p.Around(s, name)); d != "" {
+			t.Errorf("around %s: %s", name, d)
+		}
+	}
 }
 
 func TestBundlesSayWhatEdgesSay(t *testing.T) {
