@@ -138,10 +138,20 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	server := admin.New(c, log.With("part", "admin"))
 	server.Devices = watch.Refresh
 	server.Database = databaseReader(r)
+	decider, err := f.decider(root, c, log.With("part", "calls"))
+	if err != nil {
+		return err
+	}
+	defer decider.Close()
+	server.Policy = decider
+	r.OnCall(decider)
 	kept, runtime, legacy := root.PolicyFiles()
 	server.PolicyFiles = policy.Dirs{Policy: []string{kept, runtime}, Legacy: legacy}
 	defer server.Close()
-	failed := make(chan error, 5)
+	failed := make(chan error, 8)
+	if err := serveDecider(decider, root, f.Group, failed); err != nil {
+		return err
+	}
 	if err := serve(server, root.Qubesd(), 0o660, f.Group, admin.Public, failed); err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (c *call) lookup(text string) (core.Qube, error) {
 
 // allows asks the policy for one thing that a reply would show.
 func (c *call) allows(method, arg string, dest core.Qube) bool {
-	return c.Policy.Allows(Question{Source: c.source, Dest: dest, Known: true, Method: method, Arg: arg})
+	return c.Policy.Allows(Question{Source: c.source, Dest: dest, Known: true, Method: method, Arg: arg, Shown: true})
 }
 
 // printable shows unchecked text in a message.

@@ -22,6 +22,9 @@ type Question struct {
 	Known  bool
 	Method string
 	Arg    string // unchecked
+	// Shown: it is not the call itself, which its source was allowed to make
+	// when it was made, but one of the things that a reply would show.
+	Shown bool
 }
 
 // Dom0Only lets dom0 do everything, and others nothing but tell of themselves.

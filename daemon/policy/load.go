@@ -25,6 +25,13 @@ const Suffix = ".policy"
 // Load reads a policy, or tells in an Errors everything that is wrong with it.
 func Load(dirs Dirs) (*Policy, error) { return load(files{dirs: dirs}) }
 
+// LoadSeeing is Load that tells of each file and folder that the policy
+// depends on, also of those that could not be read; of some more than once.
+// When none of them has changed, neither has what Load would return.
+func LoadSeeing(dirs Dirs, see func(path string)) (*Policy, error) {
+	return load(files{dirs: dirs, see: see})
+}
+
 // Check tells what would be wrong with the policy if a file had another text,
 // or were not there: text nil. The file need not exist.
 func Check(dirs Dirs, file string, text []byte) error {
@@ -146,11 +153,19 @@ func checkFileName(name string) error {
 // files reads from the disk, with the text of one file replaced.
 type files struct {
 	dirs  Dirs
-	other string // file whose text is given; empty: none
-	text  []byte // nil: it does not exist
+	other string            // file whose text is given; empty: none
+	text  []byte            // nil: it does not exist
+	see   func(path string) // told of what is looked at; may be nil
+}
+
+func (f files) saw(path string) {
+	if f.see != nil {
+		f.see(path)
+	}
 }
 
 func (f files) read(name string) ([]byte, error) {
+	f.saw(name)
 	if f.other != "" && filepath.Clean(name) == f.other {
 		if f.text == nil {
 			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
@@ -182,6 +197,7 @@ func (f files) list(dir string) ([]string, error) {
 }
 
 func (f files) names(dir string, wanted func(string) bool) ([]string, error) {
+	f.saw(dir)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -191,7 +207,9 @@ func (f files) names(dir string, wanted func(string) bool) ([]string, error) {
 		if e.Name()[0] == '.' || !wanted(e.Name()) {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(dir, e.Name())) // a link counts as what it leads to
+		path := filepath.Join(dir, e.Name())
+		f.saw(path)
+		info, err := os.Stat(path) // a link counts as what it leads to
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

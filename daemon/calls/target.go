@@ -1,0 +1,246 @@
+package calls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"cubicle/daemon/core"
+	"cubicle/daemon/policy"
+	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/qube"
+)
+
+// open makes the target of an allowed call ready. over is to be called when
+// the call has ended; it may be nil and does not block.
+func (c *Calls) open(ctx context.Context, number uint64, r request, d policy.Decision) (to core.Qube, over func(), err error) {
+	to, disposable, err := lookup(c.o.Core.View(), d)
+	if err != nil || to.IsAdmin() {
+		return to, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.o.StartTime, fmt.Errorf("it was not ready within %s", c.o.StartTime))
+	defer cancel()
+	if disposable {
+		return c.openDisposable(ctx, number, r, to)
+	}
+	// A paused qube takes the call, and does it when it goes on.
+	if s := to.State(); s == qube.Running || s == qube.Paused {
+		return to, nil, nil
+	}
+	if !d.Autostart {
+		return to, nil, fmt.Errorf("%s does not run, and the policy does not let it be started", to.Name())
+	}
+	if err := c.start(ctx, to.UUID()); err != nil {
+		return to, nil, fmt.Errorf("start %s for a call: %w", to.Name(), err)
+	}
+	to, err = c.ready(ctx, to.UUID())
+	return to, nil, err
+}
+
+// start starts a qube. A start whose caller gave up goes on: the next caller
+// finds it done.
+func (c *Calls) start(ctx context.Context, id qube.UUID) error {
+	job, err := c.o.Core.Start(id)
+	if err != nil {
+		return err
+	}
+	return c.wait(ctx, job)
+}
+
+// wait waits for a job of the core.
+func (c *Calls) wait(ctx context.Context, job uint64) error {
+	err := c.o.Core.Wait(ctx, job)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// ready waits until the agent of a qube that has been started answers: that
+// of a foreign machine comes when it comes.
+func (c *Calls) ready(ctx context.Context, id qube.UUID) (core.Qube, error) {
+	events := c.o.Core.Subscribe()
+	defer events.Close()
+	for v := c.o.Core.View(); ; {
+		q, ok := v.Lookup(id)
+		switch {
+		case !ok:
+			return q, errors.New("the target was removed meanwhile")
+		case q.State() == qube.Running:
+			return q, nil
+		case q.State() != qube.Transient:
+			return q, fmt.Errorf("%s does not run: %s", q.Name(), q.State())
+		}
+		var err error
+		if _, v, err = events.Next(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return q, fmt.Errorf("wait for the agent of %s: %w", q.Name(), err)
+		}
+	}
+}
+
+// disposables are those that were made for calls. Each has a file of its name
+// (its UUID) in Options.Disposables from its making until it is gone, which
+// holds the number of its call.
+type disposables struct {
+	mu   sync.Mutex
+	left map[qube.UUID]uint64 // made by an earlier qubesd, until Resume
+}
+
+func (c *Calls) mark(id qube.UUID) string { return filepath.Join(c.o.Disposables, string(id)) }
+
+// readMarks are the disposables of an earlier qubesd, with their calls. A file
+// that is damaged names a call that cannot be.
+func readMarks(dir string) (map[qube.UUID]uint64, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	left := map[qube.UUID]uint64{}
+	for _, e := range entries {
+		id, err := qube.ParseUUID(e.Name())
+		if err != nil {
+			continue
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		number, err := strconv.ParseUint(string(raw), 10, 64)
+		if err != nil {
+			number = 0
+		}
+		left[id] = number
+	}
+	return left, nil
+}
+
+// openDisposable makes a disposable for one call and starts it
+// (spec/qrexec.md §7.5).
+func (c *Calls) openDisposable(ctx context.Context, number uint64, r request, base core.Qube) (core.Qube, func(), error) {
+	d, err := c.o.Core.CreateDisposable(base.UUID(), r.source.Name())
+	if err != nil {
+		return base, nil, fmt.Errorf("make a disposable of %s: %w", base.Name(), err)
+	}
+	over := func() { c.spawn(func() { c.remove(d.UUID) }) }
+	err = os.WriteFile(c.mark(d.UUID), []byte(strconv.FormatUint(number, 10)), 0o600)
+	if err == nil {
+		err = c.finish(ctx, d.Job)
+	}
+	var job uint64
+	if err == nil {
+		job, err = c.o.Core.Start(d.UUID)
+	}
+	if err == nil {
+		err = c.finish(ctx, job)
+	}
+	var q core.Qube
+	if err == nil {
+		q, err = c.ready(ctx, d.UUID)
+	}
+	if err != nil {
+		over()
+		return q, nil, fmt.Errorf("make a disposable of %s: %w", base.Name(), err)
+	}
+	return q, over, nil
+}
+
+// finish waits for a job that serves this call alone, and ends it with the
+// context.
+func (c *Calls) finish(ctx context.Context, job uint64) error {
+	err := c.wait(ctx, job)
+	if ctx.Err() == nil {
+		return err
+	}
+	if err := c.o.Core.Cancel(job); err == nil {
+		_ = c.o.Core.Wait(c.life, job) // it failed, for its end was asked for
+	}
+	return context.Cause(ctx)
+}
+
+// Pauses between attempts to remove a disposable.
+const (
+	removePause    = 200 * time.Millisecond
+	removeAttempts = 20
+)
+
+// remove ends and removes a disposable. One that cannot be removed now is
+// left to the next qubesd.
+func (c *Calls) remove(id qube.UUID) {
+	for range removeAttempts {
+		gone, err := c.tryRemove(id)
+		if gone {
+			if err := os.Remove(c.mark(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				c.log.Error("forget a disposable", "error", err)
+			}
+			return
+		}
+		if c.life.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.log.Warn("remove the disposable of a call", "qube", string(id), "error", err)
+		}
+		select {
+		case <-time.After(removePause):
+		case <-c.life.Done():
+			return
+		}
+	}
+	c.log.Error("the disposable of a call could not be removed", "qube", string(id))
+}
+
+// tryRemove tells whether the disposable is gone.
+func (c *Calls) tryRemove(id qube.UUID) (gone bool, err error) {
+	q, ok := c.o.Core.View().Lookup(id)
+	if !ok {
+		return true, nil
+	}
+	act := c.o.Core.Kill // which removes it
+	if s := q.State(); s == qube.Halted {
+		act = c.o.Core.Remove
+	}
+	job, err := act(id)
+	if err == nil {
+		err = c.o.Core.Wait(c.life, job)
+	}
+	if _, ok := c.o.Core.View().Lookup(id); !ok {
+		return true, nil
+	}
+	return false, err
+}
+
+// Resume implements router.Decider. Disposables of calls that have ended
+// while no qubesd looked are removed.
+func (c *Calls) Resume(running []control.Running) []func(control.End) {
+	c.rooms.mu.Lock()
+	defer c.rooms.mu.Unlock()
+	left := c.rooms.left
+	c.rooms.left = nil
+	over := make([]func(control.End), len(running))
+	v := c.o.Core.View()
+	for id, number := range left {
+		q, ok := v.Lookup(id)
+		i := slices.IndexFunc(running, func(one control.Running) bool {
+			return ok && number != 0 && one.Number == number && q.XID() == int(one.Target)
+		})
+		if i < 0 {
+			c.spawn(func() { c.remove(id) })
+			continue
+		}
+		over[i] = func(control.End) { c.spawn(func() { c.remove(id) }) }
+	}
+	return over
+}
