@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -49,6 +50,8 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
+	// Before there is a window, little is left over and processors are busy.
+	collect := debug.SetGCPercent(-1)
 	// The daemon is asked while the window is being made, and so is the
 	// session whether it has one already.
 	client := dom0.Connect(address)
@@ -67,12 +70,14 @@ func run(o options) error {
 	a := app.New()
 	a.Settings().SetTheme(theme.New())
 	w.prefs = a.Preferences()
+	w.Window = a.NewWindow(metadata.Name)
+	// That was a talk with the X server, for which each has to be awake at
+	// once; what follows is work.
 	fonts := make(chan struct{})
 	go func() {
 		defer close(fonts)
 		readFonts()
 	}()
-	w.Window = a.NewWindow(metadata.Name)
 	w.restore()
 	instance := <-own
 	if instance.told {
@@ -89,6 +94,7 @@ func run(o options) error {
 	}))
 	w.Show() // paints, and so makes the content
 	a.Lifecycle().SetOnStarted(func() {
+		debug.SetGCPercent(collect)
 		if o.Settings != "" {
 			w.serve(program.Wish{Settings: o.Settings})
 		}
