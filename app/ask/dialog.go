@@ -58,7 +58,8 @@ type Dialog struct {
 	rule        *canvas.Text
 	allow, deny *control.Button
 	denyAll     *control.Button
-	content     fyne.CanvasObject
+	buttons     *fyne.Container
+	content     *fyne.Container
 	danger      string
 }
 
@@ -140,32 +141,29 @@ func (d *Dialog) build() {
 	call := widget.NewRichText(service...)
 	call.Wrapping = fyne.TextWrapBreak
 
-	wide := Size().Width - 2*margin
-	for _, o := range []fyne.CanvasObject{what, call} {
-		o.Resize(fyne.NewSize(wide-40, 0))
-	}
-	d.hint.Resize(fyne.NewSize(wide, 0))
-
-	tight := layout.NewCustomPaddedVBoxLayout(-8)
 	head := control.Border(nil, nil, container.New(layout.NewCustomPaddedLayout(4, 0, 0, 0), container.NewVBox(d.icon)), nil,
-		container.New(tight, what, call))
+		container.New(column{gap: -8}, what, call))
 	frame := control.NewGround(fynetheme.ColorNameInputBackground, fynetheme.ColorNameInputBorder, 8)
 	targets := container.NewStack(frame, container.New(layout.NewCustomPaddedLayout(3, 3, 1, 1), d.list.scroll), container.NewCenter(d.nobody))
 	if d.request.Rule != "" {
 		d.rule.Text = words.T("Rule: %s", d.request.Rule)
 	}
-	notes := container.NewVBox(d.hint, d.behind, d.rule, d.left)
-	buttons := container.NewHBox(d.denyAll, layout.NewSpacer(), d.deny, d.allow)
-	d.content = container.New(layout.NewCustomPaddedLayout(margin-4, margin, margin, margin),
-		control.Border(container.NewVBox(head, d.search), container.NewVBox(notes, buttons), nil, nil,
-			container.New(layout.NewCustomPaddedLayout(4, 4, 0, 0), targets)))
+	targets = container.New(layout.NewCustomPaddedLayout(4, 4, 0, 0), targets)
+	// As far in as the text of a RichText is.
+	inset := layout.NewCustomPaddedLayout(0, 0, control.NewPainter().Size(fynetheme.SizeNameInnerPadding), 0)
+	notes := container.New(inset, container.New(column{gap: 2}, d.behind, d.rule, d.left))
+	d.buttons = container.New(layout.NewCustomPaddedHBoxLayout(8), d.denyAll, layout.NewSpacer(), d.deny, d.allow)
+	d.content = container.New(column{gap: 4, grow: targets}, head, d.search, targets, d.hint, notes,
+		container.New(layout.NewCustomPaddedLayout(4, 0, 0, 0), d.buttons))
 }
 
 // maxShown bounds a part of the call that is shown, in letters.
 const maxShown = 160
 
 // Content is what belongs into the window.
-func (d *Dialog) Content() fyne.CanvasObject { return d.content }
+func (d *Dialog) Content() fyne.CanvasObject {
+	return container.New(layout.NewCustomPaddedLayout(margin-4, margin, margin, margin), d.content)
+}
 
 // Title is the window's.
 func (d *Dialog) Title() string { return words.T("%s asks", d.request.Source) }
@@ -210,6 +208,7 @@ func (d *Dialog) SetWaiting(sources []string) {
 	}
 	d.denyAll.SetText(words.T("Deny all of %s", d.request.Source))
 	control.Show(d.denyAll, same > 0)
+	d.buttons.Refresh()
 	d.update()
 }
 
@@ -282,6 +281,8 @@ func (d *Dialog) update() {
 		control.Show(t, t.Text != "")
 		t.Refresh()
 	}
+	// The notes may be higher or lower now.
+	d.content.Layout.Layout(d.content.Objects, d.content.Size())
 }
 
 // meaning says what the choice will do.

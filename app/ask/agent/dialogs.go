@@ -44,8 +44,8 @@ type dialog struct {
 }
 
 const (
-	// rest is the time between two tries to have a process ready.
-	rest = 500 * time.Millisecond
+	// rest leaves a dialog the time to appear before the next is made ready.
+	rest = time.Second
 	// restAfterFailure is that after one that ended unasked.
 	restAfterFailure = 20 * time.Second
 	// farewell is how long a process may take to end by itself.
@@ -153,7 +153,7 @@ func (d *Dialogs) Show(ctx context.Context, r Request, until time.Time, waiting 
 		d.Log.Error("denied: no dialog", "source", r.Source, "service", r.Service, "error", err)
 		return Answer{}
 	}
-	defer time.AfterFunc(rest, d.Ready)
+	time.AfterFunc(rest, d.Ready)
 	defer one.end()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 	case "garbage":
 		fmt.Println("{{{")
 		os.Exit(0)
+	case "toasts":
+		toastProcess()
 	case "hang":
 		if _, err := os.Create(os.Getenv("CUBICLE_TEST_MARK")); err != nil {
 			os.Exit(1)
