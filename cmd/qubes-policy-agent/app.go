@@ -10,16 +10,16 @@ import (
 	"cubicle/theme"
 )
 
+// appID names our processes with windows.
+const appID = "org.cubicle.PolicyAgent"
+
 // newApp is the app of one of our processes with windows.
 func newApp() (fyne.App, error) {
 	metadata, err := program.Metadata()
 	if err != nil {
 		return nil, err
 	}
-	metadata.ID, metadata.Name, metadata.Icon = "org.cubicle.PolicyAgent", "Qubes Policy Agent", nil
-	if err := program.Folders(metadata.ID); err != nil {
-		return nil, err
-	}
+	metadata.ID, metadata.Name, metadata.Icon = appID, "Qubes Policy Agent", nil
 	app.SetMetadata(metadata)
 	a := app.New()
 	a.Settings().SetTheme(theme.New())

@@ -73,6 +73,10 @@ func (s *serve) Run(ctx context.Context, f *program.Flags) error {
 			// Nothing of it concerns us; unread, it would pile up.
 		}
 	}()
+	// Here, so that no two of our processes do it at once.
+	if err := program.Folders(appID); err != nil {
+		return err
+	}
 	l, err := agent.Listen(root.PolicyAgent())
 	if err != nil {
 		return err
