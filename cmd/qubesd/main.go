@@ -168,7 +168,9 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		}
 	})
 	work.Go(func() {
-		err := bus.New(c, client.Address(root), append(f.UserUID, os.Geteuid()), log.With("part", "bus")).Run(busCtx, func() {
+		service := bus.New(c, client.Address(root), append(f.UserUID, os.Geteuid()), log.With("part", "bus"))
+		service.RecentCalls = decider.Recent
+		err := service.Run(busCtx, func() {
 			log.Info("serving D-Bus", "name", client.BusName)
 		})
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"cubicle/daemon/bus/client"
+	"cubicle/daemon/calls"
 	"cubicle/daemon/core"
 )
 
@@ -35,6 +36,10 @@ const (
 
 // Server serves one core on one bus.
 type Server struct {
+	// RecentCalls are the last calls of a qube or to it, or of all for an
+	// empty name, the newest first; nil: there are none. It is set before Run.
+	RecentCalls func(qube string, limit int) []calls.Entry
+
 	core    *core.Core
 	address string
 	allowed map[uint32]bool

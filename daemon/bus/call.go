@@ -227,6 +227,8 @@ func (m *member) manager(args []any) ([]any, error) {
 		return rowsResult(c.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
 	case "Properties":
 		return rowsResult(c.SystemProperties(), nil)
+	case "RecentCalls":
+		return []any{m.recentCalls(args[0].(string), args[1].(uint32))}, nil
 	case "RemoveLabel":
 		return nil, c.RemoveLabel(args[0].(string))
 	case "RemovePool":

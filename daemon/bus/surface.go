@@ -63,6 +63,7 @@ var (
 			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
 			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
 			{"Properties", nil, rowsOut, owner},
+			{"RecentCalls", []param{{"qube", "s"}, {"limit", "u"}}, []param{{"calls", "aa{sv}"}}, owner},
 			{"RemoveLabel", []param{{"name", "s"}}, nil, owner},
 			{"RemovePool", []param{{"name", "s"}}, nil, owner},
 			{"ResetProperty", []param{{"name", "s"}}, nil, owner},

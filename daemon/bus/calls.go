@@ -1,0 +1,33 @@
+package bus
+
+import (
+	"math"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"cubicle/daemon/calls"
+)
+
+// recentCalls are the last calls of a qube or to it, or of all for an empty
+// name, the newest first. Times are in microseconds, the first one since 1970.
+func (m *member) recentCalls(qube string, limit uint32) []map[string]dbus.Variant {
+	list := []map[string]dbus.Variant{}
+	if m.s.RecentCalls == nil {
+		return list
+	}
+	for _, e := range m.s.RecentCalls(qube, int(min(limit, math.MaxInt32))) {
+		list = append(list, describeCall(e))
+	}
+	return list
+}
+
+func describeCall(e calls.Entry) map[string]dbus.Variant {
+	took := func(d time.Duration) int64 { return d.Microseconds() }
+	return variants(properties{
+		"Time": e.Time.UnixMicro(), "Source": e.Source, "Service": e.Service, "Asked": e.Asked, "Target": e.Target,
+		"Allowed": e.Allowed, "Running": e.Running, "Rule": e.Rule, "Reason": e.Reason, "User": e.User, "Error": e.Error,
+		"PolicyTime": took(e.Policy), "AskTime": took(e.Ask), "StartTime": took(e.Start), "ConnectTime": took(e.Connect),
+		"ServiceTime": took(e.Run),
+	})
+}

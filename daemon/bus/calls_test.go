@@ -1,0 +1,52 @@
+package bus
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"cubicle/daemon/bus/client"
+	"cubicle/daemon/calls"
+	"cubicle/daemon/core/coretest"
+)
+
+func TestRecentCallsArrive(t *testing.T) {
+	s, address := coretest.NewSystem(t), daemon(t)
+	service := New(s.Core, address, []int{os.Getuid()}, slog.New(slog.DiscardHandler))
+	at := time.UnixMicro(1_700_000_000_123_456)
+	service.RecentCalls = func(qube string, limit int) []calls.Entry {
+		if qube != "work" || limit != 7 {
+			t.Errorf("asked for %d calls of %q", limit, qube)
+		}
+		return []calls.Entry{{
+			Time: at, Source: "work", Service: "t.Svc+x", Asked: "@default", Target: "mail", Allowed: true, Running: true, Rule: "f:1", Reason: "r",
+			User: "root", Error: "e", Policy: time.Millisecond, Ask: 2 * time.Millisecond, Start: 3 * time.Millisecond,
+			Connect: 4 * time.Millisecond, Run: 5 * time.Millisecond,
+		}, {Time: at}}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- service.Run(ctx, func() { close(ready) }) }()
+	<-ready
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	c, within := connect(t, address)
+	got, err := c.RecentCalls(within, "work", 7)
+	if err != nil || len(got) != 2 {
+		t.Fatal(got, err)
+	}
+	want := client.Call{
+		Time: at, Source: "work", Service: "t.Svc+x", Asked: "@default", Target: "mail", Allowed: true, Running: true, Rule: "f:1", Reason: "r",
+		User: "root", Error: "e", PolicyTime: time.Millisecond, AskTime: 2 * time.Millisecond, StartTime: 3 * time.Millisecond,
+		ConnectTime: 4 * time.Millisecond, ServiceTime: 5 * time.Millisecond,
+	}
+	if got[0] != want || got[1] != (client.Call{Time: at}) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,54 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Call is a call between qubes that was decided.
+type Call struct {
+	Time    time.Time // when it came
+	Source  string
+	Service string // NAME or NAME+ARGUMENT
+	Asked   string // target as asked for; may be empty
+	Target  string // target as decided: a qube, dom0 or @dispvm:BASE; empty: none
+	Allowed bool
+	Running bool   // it was allowed and goes on
+	Rule    string // FILE:LINE that decided; empty: none
+	Reason  string // why it was denied
+	User    string // of the rule; empty: the target's default
+	Error   string // what went wrong
+
+	// How long its stages took: the policy's decision, the person's, the start
+	// of the target, the making of the channel, and the service.
+	PolicyTime, AskTime, StartTime, ConnectTime, ServiceTime time.Duration
+}
+
+// RecentCalls are the last calls of a qube or to it, or of all for an empty
+// name, the newest first.
+func (c *Client) RecentCalls(ctx context.Context, qube string, limit uint32) ([]Call, error) {
+	var raw []map[string]dbus.Variant
+	if err := c.call(ctx, RootPath, ManagerInterface+".RecentCalls", []any{&raw}, qube, limit); err != nil {
+		return nil, err
+	}
+	list := make([]Call, len(raw))
+	for i, m := range raw {
+		list[i] = callOf(m)
+	}
+	return list, nil
+}
+
+func callOf(m map[string]dbus.Variant) Call {
+	text := func(key string) string { s, _ := m[key].Value().(string); return s }
+	yes := func(key string) bool { b, _ := m[key].Value().(bool); return b }
+	number := func(key string) int64 { n, _ := m[key].Value().(int64); return n }
+	took := func(key string) time.Duration { return time.Duration(number(key)) * time.Microsecond }
+	return Call{
+		Time: time.UnixMicro(number("Time")), Source: text("Source"), Service: text("Service"), Asked: text("Asked"), Target: text("Target"),
+		Allowed: yes("Allowed"), Running: yes("Running"), Rule: text("Rule"), Reason: text("Reason"), User: text("User"), Error: text("Error"),
+		PolicyTime: took("PolicyTime"), AskTime: took("AskTime"), StartTime: took("StartTime"), ConnectTime: took("ConnectTime"),
+		ServiceTime: took("ServiceTime"),
+	}
+}
