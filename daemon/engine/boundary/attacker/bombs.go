@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +26,8 @@ func bomb(kind string) error {
 	switch kind {
 	case "processes":
 		return forkBomb()
+	case ownProcesses:
+		return forkAsOne()
 	case "memory":
 		return eat()
 	case "disk":
@@ -44,8 +50,49 @@ func bomb(kind string) error {
 	return fmt.Errorf("no bomb %q", kind)
 }
 
-// forkBomb makes processes that only wait, until there are no more.
+// bombers are how many users of the qube make processes: each may have so
+// many, and together more than the qube may.
+const bombers = 4
+
+// forkBomb makes processes as several users until there are no more.
 func forkBomb() error {
+	var said []*bufio.Reader
+	for user := range uint32(bombers) {
+		cmd := exec.Command("/proc/self/exe", "bomb", ownProcesses)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user, NoSetGroups: true}}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("as user %d: %w", user, err)
+		}
+		said = append(said, bufio.NewReader(out))
+	}
+	all, most, words := 0, 0, []string{}
+	for _, one := range said {
+		line, err := one.ReadString('\n')
+		if err != nil {
+			words = append(words, "one ended") // by the lack that the others made
+			continue
+		}
+		count, why, _ := strings.Cut(strings.TrimSpace(line), " ")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			return fmt.Errorf("a bomb says %q: %w", line, err)
+		}
+		all, most, words = all+n, max(most, n), append(words, why)
+	}
+	fmt.Printf("took all processes: %d, as one user %d, then %s\n", all, most, strings.Join(words, ", "))
+	time.Sleep(time.Hour)
+	return nil
+}
+
+// ownProcesses is the bomb that forkBomb consists of.
+const ownProcesses = "processes of one user"
+
+// forkAsOne makes processes that only wait, until there are no more.
+func forkAsOne() error {
 	const enough = 100_000
 	n := 0
 	var errno unix.Errno
@@ -61,7 +108,7 @@ func forkBomb() error {
 			break
 		}
 	}
-	fmt.Printf("took all processes: %d, then %v\n", n, errno)
+	fmt.Println(n, errno)
 	time.Sleep(time.Hour)
 	return nil
 }
