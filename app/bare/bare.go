@@ -1,5 +1,6 @@
-// Package bare makes windows without a frame, which are told to the screen
-// (guid/dock) by their X number before any window manager has seen them.
+// Package bare makes windows without a frame, and tells of any window its X
+// number before a window manager has seen it, so that the screen (guid/dock)
+// can say what it is.
 package bare
 
 import (
@@ -17,6 +18,7 @@ type root struct {
 	widget.BaseWidget
 	content fyne.CanvasObject
 	sized   func()
+	any     bool // the window may be of any size
 }
 
 // Resize implements fyne.CanvasObject.
@@ -25,8 +27,13 @@ func (r *root) Resize(size fyne.Size) {
 	r.BaseWidget.Resize(size)
 }
 
-// MinSize implements fyne.CanvasObject: the window may be of any size.
-func (r *root) MinSize() fyne.Size { return fyne.NewSize(1, 1) }
+// MinSize implements fyne.CanvasObject.
+func (r *root) MinSize() fyne.Size {
+	if r.any {
+		return fyne.NewSize(1, 1)
+	}
+	return r.content.MinSize()
+}
 
 // CreateRenderer implements fyne.Widget.
 func (r *root) CreateRenderer() fyne.WidgetRenderer { return widget.NewSimpleRenderer(r.content) }
@@ -44,7 +51,7 @@ func Number(w fyne.Window) uint32 {
 	return n
 }
 
-// New makes a window without a frame. Prepare is called once with its X
+// New makes a window without a frame, of any size. Prepare is called once with its X
 // number, before the window is on the screen.
 func New(d fyne.Driver, title string, content fyne.CanvasObject, prepare func(number uint32)) (fyne.Window, error) {
 	maker, ok := d.(desktop.Driver)
@@ -53,7 +60,17 @@ func New(d fyne.Driver, title string, content fyne.CanvasObject, prepare func(nu
 	}
 	w := maker.CreateSplashWindow()
 	w.SetTitle(title)
-	r := &root{content: content}
+	setContent(w, &root{content: content, any: true}, prepare)
+	return w, nil
+}
+
+// SetContent gives a window its content. Prepare is called once with its X
+// number, before the window is on the screen.
+func SetContent(w fyne.Window, content fyne.CanvasObject, prepare func(number uint32)) {
+	setContent(w, &root{content: content}, prepare)
+}
+
+func setContent(w fyne.Window, r *root, prepare func(number uint32)) {
 	prepared := false
 	r.sized = func() {
 		if n := Number(w); n != 0 && !prepared {
@@ -63,5 +80,4 @@ func New(d fyne.Driver, title string, content fyne.CanvasObject, prepare func(nu
 	}
 	r.ExtendBaseWidget(r)
 	w.SetContent(r)
-	return w, nil
 }

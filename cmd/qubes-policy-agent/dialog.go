@@ -15,6 +15,7 @@ import (
 
 	"cubicle/app/ask"
 	"cubicle/app/ask/agent"
+	"cubicle/app/bare"
 	"cubicle/app/control"
 	"cubicle/app/dom0"
 	"cubicle/app/program"
@@ -114,7 +115,11 @@ func (d *asking) ask(r agent.Request, until time.Time, client *dom0.Bus) {
 	})
 	client.Watch(func(s *dom0.Snapshot) { fyne.Do(func() { d.dialog.SetSnapshot(s) }) })
 	d.window.SetTitle(d.dialog.Title())
-	d.window.SetContent(d.dialog.Content())
+	bare.SetContent(d.window, d.dialog.Content(), func(number uint32) {
+		if err := d.screen.MakeDialog(number); err != nil {
+			slog.Warn("the window manager may treat a question as any window", "error", err)
+		}
+	})
 	d.window.SetCloseIntercept(d.dialog.Refuse)
 	d.window.Resize(ask.Size())
 	d.window.CenterOnScreen()

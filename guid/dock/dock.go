@@ -25,7 +25,7 @@ func Open(display string) (*Screen, error) {
 		return nil, err
 	}
 	s := &Screen{conn: conn}
-	s.atoms, err = conn.Atoms("_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_DOCK", "_NET_WM_WINDOW_TYPE_POPUP_MENU",
+	s.atoms, err = conn.Atoms("_NET_WM_WINDOW_TYPE", "_NET_WM_WINDOW_TYPE_DOCK", "_NET_WM_WINDOW_TYPE_POPUP_MENU", "_NET_WM_WINDOW_TYPE_DIALOG",
 		"_NET_WM_STATE", "_NET_WM_STATE_STICKY", "_NET_WM_STATE_SKIP_TASKBAR", "_NET_WM_STATE_SKIP_PAGER",
 		"_NET_WM_DESKTOP", "_NET_WM_STRUT", "_NET_WM_STRUT_PARTIAL", "_NET_CLIENT_LIST", "_NET_ACTIVE_WINDOW")
 	if err != nil {
@@ -118,6 +118,15 @@ func (s *Screen) MakeMenu(id uint32) error {
 	})
 	s.conn.SetWords(w, s.atoms["_NET_WM_WINDOW_TYPE"], x11.AtomAtom, uint32(s.atoms["_NET_WM_WINDOW_TYPE_POPUP_MENU"]))
 	return s.sync("make a menu of", w)
+}
+
+// MakeDialog makes a window that is not mapped yet into one that window
+// managers leave at its size, those that tile too (EWMH
+// _NET_WM_WINDOW_TYPE_DIALOG).
+func (s *Screen) MakeDialog(id uint32) error {
+	w := x11.Window(id)
+	s.conn.SetWords(w, s.atoms["_NET_WM_WINDOW_TYPE"], x11.AtomAtom, uint32(s.atoms["_NET_WM_WINDOW_TYPE_DIALOG"]))
+	return s.sync("make a dialog of", w)
 }
 
 // Beside is where a menu of that size goes: below anchor, a rectangle on the
