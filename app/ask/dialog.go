@@ -53,9 +53,9 @@ type Dialog struct {
 	search      *search
 	hint        *widget.RichText // what the choice will do
 	nobody      *widget.Label
-	behind      *canvas.Text // who waits
-	left        *canvas.Text // time
-	rule        *canvas.Text
+	notes       *widget.RichText
+	behind      string // who waits
+	left        string // time
 	allow, deny *control.Button
 	denyAll     *control.Button
 	buttons     *fyne.Container
@@ -82,7 +82,8 @@ func New(r agent.Request, s *dom0.Snapshot, o Options) *Dialog {
 	d.nobody = widget.NewLabel(words.T("No qube of that name may be chosen."))
 	d.nobody.Alignment = fyne.TextAlignCenter
 	d.nobody.Wrapping = fyne.TextWrapWord
-	d.behind, d.left, d.rule = small(), small(), small()
+	d.notes = widget.NewRichText()
+	d.notes.Wrapping = fyne.TextWrapWord
 	d.allow = control.NewButton(words.T("Allow"), nil, d.say)
 	d.allow.Importance = widget.HighImportance
 	d.deny = control.NewButton(words.T("Deny"), nil, d.refuse)
@@ -101,14 +102,6 @@ func New(r agent.Request, s *dom0.Snapshot, o Options) *Dialog {
 		}
 	})
 	return d
-}
-
-// small is a line of second rank.
-func small() *canvas.Text {
-	p := control.NewPainter()
-	t := canvas.NewText("", p.Ink(theme.Muted))
-	t.TextSize = p.Size(fynetheme.SizeNameCaptionText)
-	return t
 }
 
 // margin is the room around everything.
@@ -145,15 +138,10 @@ func (d *Dialog) build() {
 		container.New(column{gap: -8}, what, call))
 	frame := control.NewGround(fynetheme.ColorNameInputBackground, fynetheme.ColorNameInputBorder, 8)
 	targets := container.NewStack(frame, container.New(layout.NewCustomPaddedLayout(3, 3, 1, 1), d.list.scroll), container.NewCenter(d.nobody))
-	if d.request.Rule != "" {
-		d.rule.Text = words.T("Rule: %s", d.request.Rule)
-	}
 	targets = container.New(layout.NewCustomPaddedLayout(4, 4, 0, 0), targets)
-	// As far in as the text of a RichText is.
-	inset := layout.NewCustomPaddedLayout(0, 0, control.NewPainter().Size(fynetheme.SizeNameInnerPadding), 0)
-	notes := container.New(inset, container.New(column{gap: 2}, d.behind, d.rule, d.left))
 	d.buttons = container.New(layout.NewCustomPaddedHBoxLayout(8), d.denyAll, layout.NewSpacer(), d.deny, d.allow)
-	d.content = container.New(column{gap: 4, grow: targets}, head, d.search, targets, d.hint, notes,
+	d.content = container.New(column{gap: 4, grow: targets}, head, d.search, targets,
+		container.New(column{gap: -10}, d.hint, d.notes),
 		container.New(layout.NewCustomPaddedLayout(4, 0, 0, 0), d.buttons))
 }
 
@@ -202,9 +190,9 @@ func (d *Dialog) SetWaiting(sources []string) {
 	if len(others) > named {
 		others = append(others[:named:named], "…")
 	}
-	d.behind.Text = ""
+	d.behind = ""
 	if n := len(sources); n > 0 {
-		d.behind.Text = words.N(n, "%d more request waits", "%d more requests wait") + ": " + strings.Join(others, ", ")
+		d.behind = words.N(n, "%d more request waits", "%d more requests wait") + ": " + strings.Join(others, ", ")
 	}
 	d.denyAll.SetText(words.T("Deny all of %s", d.request.Source))
 	control.Show(d.denyAll, same > 0)
@@ -232,10 +220,10 @@ func (d *Dialog) tick() {
 		return
 	}
 	next := left - countdown
-	d.left.Text = ""
+	d.left = ""
 	if left <= countdown {
 		seconds := int((left + time.Second - 1) / time.Second)
-		d.left.Text = words.N(seconds, "Denied in %d second", "Denied in %d seconds")
+		d.left = words.N(seconds, "Denied in %d second", "Denied in %d seconds")
 		next = left - time.Duration(seconds-1)*time.Second
 	}
 	if opens := d.gate.left(now); opens > 0 {
@@ -277,10 +265,9 @@ func (d *Dialog) update() {
 	segments := d.meaning()
 	d.hint.Segments = segments
 	d.hint.Refresh()
-	for _, t := range []*canvas.Text{d.behind, d.rule, d.left} {
-		control.Show(t, t.Text != "")
-		t.Refresh()
-	}
+	d.notes.Segments = d.remarks()
+	d.notes.Refresh()
+	control.Show(d.notes, len(d.notes.Segments) > 0)
 	// The notes may be higher or lower now.
 	d.content.Layout.Layout(d.content.Objects, d.content.Size())
 }
@@ -308,6 +295,21 @@ func (d *Dialog) meaning() []widget.RichTextSegment {
 		out = append(out, &widget.TextSegment{Text: d.danger + " ", Style: caution})
 	}
 	return append(out, &widget.TextSegment{Text: text, Style: muted})
+}
+
+// remarks are lines of second rank.
+func (d *Dialog) remarks() (out []widget.RichTextSegment) {
+	rule := ""
+	if d.request.Rule != "" {
+		rule = words.T("Rule: %s", d.request.Rule)
+	}
+	for _, line := range []string{d.behind, rule, d.left} {
+		if line != "" {
+			style := widget.RichTextStyle{ColorName: theme.Muted, SizeName: fynetheme.SizeNameCaptionText}
+			out = append(out, &widget.TextSegment{Text: line, Style: style})
+		}
+	}
+	return out
 }
 
 // say allows the chosen target.

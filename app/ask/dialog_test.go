@@ -462,6 +462,7 @@ func TestLooks(t *testing.T) {
 	long := filecopy()
 	long.Source, long.Service, long.Argument = "a-qube-whose-name-has-31-letter", "qubes.VMRootExec", "ls+-l+"+strings.Repeat("x", 99)
 	long.Targets = append(long.Targets, "W"+strings.Repeat("w", 30))
+	long.Rule = "30-user.policy:104: qubes.VMRootExec * " + strings.Repeat("a-qube-whose-name-has-31-letter ", 5)
 	long.Icons = map[string]string{long.Source: "appvm-orange", long.Targets[6]: "appvm-green"}
 	chosen := filecopy()
 	chosen.Default = "vault"
