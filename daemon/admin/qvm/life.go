@@ -13,10 +13,15 @@ import (
 
 type start struct {
 	selection
+	drives
 	SkipIfRunning bool `name:"skip-if-running" help:"A qube that runs already is no error."`
 }
 
 func (s *start) run(ctx context.Context, e *env) error {
+	drive, with, err := s.chosen()
+	if err != nil {
+		return err
+	}
 	list, err := s.pick(ctx, e)
 	if err != nil {
 		return err
@@ -28,6 +33,9 @@ func (s *start) run(ctx context.Context, e *env) error {
 					return nil
 				}
 				return fmt.Errorf("domain %s is already running", q.Name)
+			}
+			if with {
+				return e.startWith(ctx, q.Name, drive)
 			}
 			_, err := e.Call(ctx, q.Name, "admin.vm.Start", "", nil)
 			return err
