@@ -107,6 +107,11 @@ type Inside interface {
 	// DeviceLacks tells for a class of devices why the qube's engine cannot
 	// attach them.
 	DeviceLacks(ctx context.Context, id QubeID) (map[DeviceClass]string, error)
+	// RecentCalls are the last calls from the qube and to it, newest first.
+	RecentCalls(ctx context.Context, id QubeID, limit int) ([]Call, error)
+	// Permissions are the calls from the qube and to it that the policy allows
+	// now; the error says where the policy is wrong.
+	Permissions(ctx context.Context, id QubeID) ([]Permission, error)
 	// DraftProperties are the rows that a new qube of the class on the
 	// template would have; CheckProperty tells what is wrong with a value.
 	DraftProperties(ctx context.Context, class Class, template string) ([]Property, error)

@@ -88,6 +88,7 @@ func (m *Manager) configure(q dom0.Qube) {
 		newForm(c.host, words.T("Memory and CPU"), "memory", "maxmem", "vcpus"),
 		newForm(c.host, words.T("Isolation and start"), "engine", "virt_mode", "kernel", "kernelopts", "qrexec_timeout", "shutdown_timeout", "debug"),
 		newFeatures(c.host),
+		newPermissions(c.host),
 		newSettings(c.host),
 	}
 	side := container.New(layout.NewCustomPaddedVBoxLayout(6))

@@ -25,6 +25,7 @@ const (
 	pageMemory
 	pageIsolation
 	pageFeatures
+	pagePolicy
 	pageAll
 )
 
@@ -289,7 +290,7 @@ func TestAPageThatCannotBeReadSaysWhy(t *testing.T) {
 
 func TestTheLooksOfTheSettings(t *testing.T) {
 	for name, variant := range map[string]fyne.ThemeVariant{"dark-en": fynetheme.VariantDark, "light-de": fynetheme.VariantLight} {
-		for page, word := range map[int]string{pageBasic: "basic", pageIsolation: "isolation", pageDevices: "devices"} {
+		for page, word := range map[int]string{pageBasic: "basic", pageIsolation: "isolation", pageDevices: "devices", pagePolicy: "policy"} {
 			r := openIn(t, household(), variant, name[len(name)-2:], fyne.NewSize(1040, 700))
 			r.configure("vault", page)
 			test.AssertRendersToMarkup(t, "config-"+word+"-"+name+".xml", r.canvas)
@@ -388,4 +389,36 @@ func TestDevicesAreAssignedAndTakenAway(t *testing.T) {
 	if !r.button("Add a device …").Disabled() {
 		t.Error("a device can be added where there is none")
 	}
+}
+
+func TestThePolicyIsShownFromBothEnds(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pagePolicy)
+	page := r.m.config.pages[pagePolicy].(*permissions)
+	r.mustSay("What vault may call")
+	r.mustSay("Who may call vault")
+	for _, text := range []string{"qubes.Filecopy", "work, untrusted", "asks you", "a new disposable of debian-12-dvm", "qubes.Gpg", "personal", "without asking"} {
+		if !r.reads(text) {
+			t.Errorf("the page does not read %q", text)
+		}
+	}
+	r.canvas.Focus(page.search)
+	r.write("disp")
+	if r.reads("qubes.Filecopy") || !r.reads("qubes.OpenInVM") {
+		t.Error("the search does not choose")
+	}
+	r.mustSay("Nothing fits the search.")
+	r.press(fyne.KeyEscape)
+	if page.search.Text != "" || r.m.config == nil {
+		t.Error("Esc does not empty the search first")
+	}
+	in := interior()
+	in.Permissions = nil
+	r.fake.SetInside("vault", in)
+	page.show(r.m.config.subject, false)
+	r.mustSay("Nothing: the policy lets it call no service.")
+	r.mustSay("Nobody: the policy lets no qube call a service of it.")
+	r.fake.Refuse("policy", &dom0.Error{Op: "policy", Subject: "vault", Reason: "the policy is wrong, so every call is denied: 30-user.policy:3: no such action"})
+	page.show(r.m.config.subject, false)
+	r.mustSay("The policy is wrong, so every call is denied: 30-user.policy:3: no such action.")
 }

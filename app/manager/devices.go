@@ -171,8 +171,15 @@ func (d *devices) card(one dom0.Device) fyne.CanvasObject {
 		})
 	})
 	drop.OnEscape = d.pane.escape
-	lines := container.New(layout.NewCustomPaddedVBoxLayout(2), container.New(layout.NewCustomPaddedVBoxLayout(-10), name, facts),
-		control.Border(nil, nil, nil, drop, container.NewStack(choice, control.NewGround("", fynetheme.ColorNameInputBorder, 6))))
+	when := container.NewStack(choice, control.NewGround("", fynetheme.ColorNameInputBorder, 6))
+	lines := container.New(layout.NewCustomPaddedVBoxLayout(4), container.New(layout.NewCustomPaddedVBoxLayout(-10), name, facts))
+	text := fyne.MeasureText(now, d.pane.manager.textSize(), fyne.TextStyle{}).Width
+	if text+selectSign+drop.MinSize().Width > d.pane.room()-scrollBar {
+		lines.Add(when)
+		lines.Add(container.NewHBox(layout.NewSpacer(), drop))
+	} else {
+		lines.Add(control.Border(nil, nil, nil, drop, when))
+	}
 	switch why := words.Known(d.lacks[one.Class]); {
 	case why == "":
 	case own.Mode == dom0.Required:
@@ -185,6 +192,9 @@ func (d *devices) card(one dom0.Device) fyne.CanvasObject {
 	}
 	return container.NewVBox(lines, widget.NewSeparator())
 }
+
+// selectSign is what a choice takes of its width beside the text.
+const selectSign = 56
 
 // facts are what is known of a device besides its name.
 func (d *devices) facts(one dom0.Device) string {

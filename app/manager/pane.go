@@ -70,8 +70,8 @@ func newPane(m *Manager) *pane {
 	}
 	p.tag.SetMinSize(fyne.NewSquareSize(20))
 	p.name.TextStyle.Bold = true
-	p.sections = []section{newApps(p.host), newVolumes(p.host), newConsole(p.host), newMessages(p.host), newNotes(p.host), newSettings(p.host)}
-	p.console, p.log = 2, 3
+	p.sections = []section{newApps(p.host), newDevices(p.host), newVolumes(p.host), newCalls(p.host), newConsole(p.host), newMessages(p.host), newNotes(p.host), newSettings(p.host)}
+	p.console, p.log = 4, 5
 	p.flow = &flow{gap: 4}
 	chips := container.New(p.flow)
 	for i, s := range p.sections {
@@ -112,6 +112,9 @@ func (p *pane) show(chosen []dom0.Qube) {
 	var next dom0.Qube
 	if len(chosen) == 1 && chosen[0].Class != dom0.AdminVM {
 		next = chosen[0]
+	}
+	if d, ok := p.sections[p.at].(*devices); ok && next.ID != "" && next.ID == p.subject.ID {
+		d.draw(false)
 	}
 	last, back := p.subject, !p.live && p.manager.state.Link == dom0.Connected
 	p.subject, p.live = next, p.manager.state.Link == dom0.Connected

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
@@ -39,6 +40,17 @@ func interior() dom0test.Interior {
 		},
 		Properties: map[string]string{"memory": "512", "autostart": "True"},
 		Firewall:   "action=accept",
+		Calls: []dom0.Call{
+			{Time: noon.Add(-time.Minute), Source: "work", Asked: "vault", Target: "vault", Service: "qubes.Gpg", Allowed: true, Running: true, Rule: "30-user.policy:3", Opening: 2300 * time.Microsecond},
+			{Time: noon.Add(-2 * time.Minute), Source: "work", Asked: "@default", Target: "untrusted", Service: "qubes.OpenURL", Allowed: true, Rule: "90-default.policy:41", Asking: 3 * time.Second, Opening: 1200 * time.Millisecond,
+				Failure: "untrusted was shut down"},
+			{Time: noon.Add(-26 * time.Hour), Source: "untrusted", Asked: "work", Service: "qubes.Filecopy+with-an-argument-that-has-no-end-and-goes-on-and-on", Reason: "a rule denies it"},
+		},
+		Permissions: []dom0.Permission{
+			{Source: "vault", Target: "work", Service: "qubes.Filecopy", Ask: true}, {Source: "vault", Target: "untrusted", Service: "qubes.Filecopy", Ask: true},
+			{Source: "vault", Target: "@dispvm:debian-12-dvm", Service: "qubes.OpenInVM"}, {Source: "vault", Target: "dom0", Service: "qubes.GetDate"},
+			{Source: "work", Target: "vault", Service: "qubes.Gpg", Ask: true}, {Source: "personal", Target: "vault", Service: "qubes.Gpg"},
+		},
 		DeviceLacks: map[dom0.DeviceClass]string{
 			dom0.Block: "a sandbox sees files, not devices", dom0.USB: "gVisor has no USB drivers", dom0.Webcam: "gVisor has no USB drivers",
 			dom0.Mic: "it has no way of passing devices to a qube", dom0.PCI: "a sandbox has no devices of its own",
@@ -61,7 +73,9 @@ func (r *rig) lookInside(name string, section int) {
 // The sections, as they stand in the pane.
 const (
 	inApps = iota
+	inDevices
 	inVolumes
+	inCalls
 	inConsole
 	inLog
 	inNotes
@@ -74,7 +88,7 @@ func TestTheLooksOfThePane(t *testing.T) {
 		variant fyne.ThemeVariant
 		lang    string
 	}{{"dark-en", fynetheme.VariantDark, "en"}, {"light-de", fynetheme.VariantLight, "de"}} {
-		for i, section := range []string{"apps", "volumes", "console", "log", "notes", "settings"} {
+		for i, section := range []string{"apps", "devices", "volumes", "calls", "console", "log", "notes", "settings"} {
 			t.Run(section+"-"+v.name, func(t *testing.T) {
 				r := openIn(t, household(), v.variant, v.lang, fyne.NewSize(1024, 600))
 				r.lookInside("vault", i)
@@ -516,6 +530,46 @@ func TestARevisionIsKeptAndLetGo(t *testing.T) {
 	r.mustSay("Could not keep a revision of work")
 }
 
+func TestCallsAreShownWithWhatWasDecided(t *testing.T) {
+	r := dark(t, household())
+	r.lookInside("work", inCalls)
+	section := r.m.pane.sections[inCalls].(*calls)
+	for _, text := range []string{
+		"qubes.Gpg", "work › vault", "allowed · rule 30-user.policy:3 ·", "11:59",
+		"work › (left to the policy) › untrusted", "untrusted was shut down",
+		"untrusted › work", "denied", "a rule denies it",
+	} {
+		if !r.reads(text) {
+			t.Errorf("the section does not read %q", text)
+		}
+	}
+	// It follows: a call that ended, and one that came.
+	in := interior()
+	in.Calls[0].Running = false
+	in.Calls = append([]dom0.Call{{Time: noon, Source: "work", Asked: "@dispvm", Service: "qubes.OpenInVM", Reason: "no rule fits the call"}}, in.Calls...)
+	r.fake.SetInside("work", in)
+	late := r.late
+	r.late = nil
+	for _, f := range late {
+		f()
+	}
+	if len(section.shown) != 4 || section.shown[1].Running || !r.reads("work › a new disposable") {
+		t.Errorf("after a while it shows %+v", section.shown)
+	}
+	in.Calls = nil
+	r.fake.SetInside("work", in)
+	section.show(r.m.pane.subject, false)
+	r.mustSay("No program in work has called another qube, and none was called here, since qubesd was started.")
+	r.fake.Refuse("calls", &dom0.Error{Op: "calls", Subject: "work", Reason: "qubesd did not answer in time"})
+	section.show(r.m.pane.subject, false)
+	r.mustSay("Qubesd did not answer in time.")
+	// Nothing is asked when people look elsewhere.
+	r.m.pane.turn(inNotes)
+	if section.next != nil {
+		t.Error("the section goes on asking")
+	}
+}
+
 // inScroller reports whether o can be scrolled into sight.
 func inScroller(r *rig, o fyne.CanvasObject) bool {
 	for _, s := range r.objects() {
@@ -569,10 +623,10 @@ func TestPictures(t *testing.T) {
 		},
 		"empty": func(r *rig) { r.fake.Edit(func(s *dom0.Snapshot) { s.Qubes, s.Jobs = nil, nil }) },
 	}
-	for i, name := range []string{"basic", "apps", "network", "firewall", "devices", "volumes", "memory", "isolation", "features", "all"} {
+	for i, name := range []string{"basic", "apps", "network", "firewall", "devices", "volumes", "memory", "isolation", "features", "policy", "all"} {
 		views["config-"+name] = func(r *rig) { r.configure("vault", i) }
 	}
-	for i, name := range []string{"apps", "volumes", "console", "log", "notes", "settings"} {
+	for i, name := range []string{"apps", "devices", "volumes", "calls", "console", "log", "notes", "settings"} {
 		views["pane-"+name] = func(r *rig) { r.lookInside("vault", i) }
 	}
 	for name, do := range views {

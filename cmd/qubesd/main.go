@@ -169,7 +169,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	})
 	work.Go(func() {
 		service := bus.New(c, client.Address(root), append(f.UserUID, os.Geteuid()), log.With("part", "bus"))
-		service.RecentCalls = decider.Recent
+		service.RecentCalls, service.Permissions = decider.Recent, decider.Permissions
 		err := service.Run(busCtx, func() {
 			log.Info("serving D-Bus", "name", client.BusName)
 		})

@@ -24,6 +24,7 @@ import (
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/calls"
 	"cubicle/daemon/core"
+	"cubicle/daemon/policy"
 )
 
 const (
@@ -39,6 +40,9 @@ type Server struct {
 	// RecentCalls are the last calls of a qube or to it, or of all for an
 	// empty name, the newest first; nil: there are none. It is set before Run.
 	RecentCalls func(qube string, limit int) []calls.Entry
+	// Permissions are the calls from a qube and to it that the policy allows;
+	// nil: there is no policy. It is set before Run.
+	Permissions func(qube string) ([]policy.Edge, error)
 
 	core    *core.Core
 	address string

@@ -225,6 +225,8 @@ func (m *member) manager(args []any) ([]any, error) {
 		return jobResult(c.CreateTemplate(args[0].(string), args[1].(string)))
 	case "DraftProperties":
 		return rowsResult(c.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
+	case "Permissions":
+		return m.permissions(args[0].(string))
 	case "Properties":
 		return rowsResult(c.SystemProperties(), nil)
 	case "RecentCalls":

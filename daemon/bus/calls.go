@@ -7,6 +7,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"cubicle/daemon/calls"
+	"cubicle/daemon/core"
 )
 
 // recentCalls are the last calls of a qube or to it, or of all for an empty
@@ -30,4 +31,26 @@ func describeCall(e calls.Entry) map[string]dbus.Variant {
 		"PolicyTime": took(e.Policy), "AskTime": took(e.Ask), "StartTime": took(e.Start), "ConnectTime": took(e.Connect),
 		"ServiceTime": took(e.Run),
 	})
+}
+
+// permission is one of Permissions: source, target, service, whether a person
+// is asked.
+type permission struct {
+	Source, Target, Service string
+	Ask                     bool
+}
+
+func (m *member) permissions(qube string) ([]any, error) {
+	list := []permission{}
+	if m.s.Permissions == nil {
+		return []any{list}, nil
+	}
+	edges, err := m.s.Permissions(qube)
+	if err != nil {
+		return nil, core.Failf(core.General, "%v", err)
+	}
+	for _, e := range edges {
+		list = append(list, permission{e.Source, e.Target, e.Service, e.Ask})
+	}
+	return []any{list}, nil
 }

@@ -2,14 +2,18 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"cubicle/daemon/bus/client"
 	"cubicle/daemon/calls"
 	"cubicle/daemon/core/coretest"
+	"cubicle/daemon/policy"
 )
 
 func TestRecentCallsArrive(t *testing.T) {
@@ -25,6 +29,13 @@ func TestRecentCallsArrive(t *testing.T) {
 			User: "root", Error: "e", Policy: time.Millisecond, Ask: 2 * time.Millisecond, Start: 3 * time.Millisecond,
 			Connect: 4 * time.Millisecond, Run: 5 * time.Millisecond,
 		}, {Time: at}}
+	}
+	edges := []policy.Edge{{Source: "work", Target: "@dispvm:mail", Service: "t.Svc+x", Ask: true}, {Source: "vault", Target: "work", Service: "t.Svc"}}
+	service.Permissions = func(qube string) ([]policy.Edge, error) {
+		if qube != "work" {
+			return nil, errors.New("30-user.policy:3: no such action")
+		}
+		return edges, nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
@@ -48,5 +59,12 @@ func TestRecentCallsArrive(t *testing.T) {
 	}
 	if got[0] != want || got[1] != (client.Call{Time: at}) {
 		t.Errorf("%+v", got)
+	}
+	may, err := c.Permissions(within, "work")
+	if err != nil || !slices.Equal(may, []client.Permission{client.Permission(edges[0]), client.Permission(edges[1])}) {
+		t.Errorf("%+v, %v", may, err)
+	}
+	if _, err := c.Permissions(within, "vault"); err == nil || !strings.Contains(err.Error(), "30-user.policy:3") {
+		t.Errorf("a wrong policy: %v", err)
 	}
 }

@@ -62,6 +62,8 @@ var (
 			{"CreateQube", []param{{"name", "s"}, {"class", "s"}, {"label", "s"}, {"properties", "a{sv}"}}, jobOut, owner},
 			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
 			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
+			// Permissions: source, target, service, whether a person is asked first.
+			{"Permissions", []param{{"qube", "s"}}, []param{{"permissions", "a(sssb)"}}, owner},
 			{"Properties", nil, rowsOut, owner},
 			{"RecentCalls", []param{{"qube", "s"}, {"limit", "u"}}, []param{{"calls", "aa{sv}"}}, owner},
 			{"RemoveLabel", []param{{"name", "s"}}, nil, owner},

@@ -20,9 +20,11 @@ type Interior struct {
 	Notes    string
 	Volumes  []dom0.Volume
 	// Properties are values that differ from the defaults.
-	Properties map[string]string
-	Features   map[string]string
-	Firewall   string // a rule a line
+	Properties  map[string]string
+	Features    map[string]string
+	Firewall    string // a rule a line
+	Calls       []dom0.Call
+	Permissions []dom0.Permission
 	// DeviceLacks tells why the engine cannot attach devices of a class.
 	DeviceLacks map[dom0.DeviceClass]string
 }
@@ -287,6 +289,18 @@ func (f *Fake) editDevice(id dom0.QubeID, d dom0.DeviceRef, edit func(*dom0.Devi
 func (f *Fake) DeviceLacks(_ context.Context, id dom0.QubeID) (lacks map[dom0.DeviceClass]string, err error) {
 	err = f.quiet("devices", id, func(in *Interior, _ dom0.Qube) { lacks = maps.Clone(in.DeviceLacks) })
 	return lacks, err
+}
+
+// RecentCalls implements dom0.Inside.
+func (f *Fake) RecentCalls(_ context.Context, id dom0.QubeID, limit int) (list []dom0.Call, err error) {
+	err = f.quiet("calls", id, func(in *Interior, _ dom0.Qube) { list = slices.Clone(in.Calls[:min(limit, len(in.Calls))]) })
+	return list, err
+}
+
+// Permissions implements dom0.Inside.
+func (f *Fake) Permissions(_ context.Context, id dom0.QubeID) (list []dom0.Permission, err error) {
+	err = f.quiet("policy", id, func(in *Interior, _ dom0.Qube) { list = slices.Clone(in.Permissions) })
+	return list, err
 }
 
 // DraftProperties implements dom0.Inside.

@@ -52,3 +52,17 @@ func callOf(m map[string]dbus.Variant) Call {
 		ServiceTime: took("ServiceTime"),
 	}
 }
+
+// Permission says that the policy lets a qube call a service of another.
+type Permission struct {
+	Source, Target string // a target may be @dispvm:BASE
+	Service        string // NAME, or NAME+ARGUMENT where rules tell arguments apart
+	Ask            bool   // a person is asked first
+}
+
+// Permissions are the calls from a qube and to it that the policy allows now.
+func (c *Client) Permissions(ctx context.Context, qube string) ([]Permission, error) {
+	var list []Permission
+	err := c.call(ctx, RootPath, ManagerInterface+".Permissions", []any{&list}, qube)
+	return list, err
+}
