@@ -30,6 +30,7 @@ func tools() []row {
 		{name: "qvm-clone", summary: "Copy a qube with its data and settings.", new: func() tool { return &clone{} }, text: []string{
 			"The copy gets the same class, template and label, all properties that were set, tags, features, notes, firewall rules, device assignments, " +
 				"and the content of every volume that keeps its data."}},
+		{name: "qvm-copy-to-vm", summary: "Copy files from dom0 to a qube.", new: func() tool { return &copyTo{} }, text: copyText()},
 		{name: "qvm-create", summary: "Create a qube.", new: func() tool { return &create{} }, text: []string{
 			"A label is always needed. Without --template the system's default template is used. A StandaloneVM that is given a template " +
 				"starts as a copy of it."}},
@@ -45,6 +46,7 @@ func tools() []row {
 		{name: "qvm-ls", summary: "List qubes and their properties.", new: func() tool { return &ls{} }, text: []string{
 			"Filters that are given together must all hold. On a terminal the table has colours, and wide columns are cut to the terminal's width; " +
 				"in a pipe it is plain and whole."}},
+		{name: "qvm-move-to-vm", summary: "Move files from dom0 to a qube.", new: func() tool { return &copyTo{move: true} }, text: copyText()},
 		{name: "qvm-notes", summary: "Show and change the notes of a qube.", new: func() tool { return &notes{} }, text: []string{
 			"Without an option the notes are opened in the editor that the variables VISUAL or EDITOR name."}},
 		{name: "qvm-pause", summary: "Freeze qubes.", new: func() tool { return &pause{} }},
@@ -78,6 +80,12 @@ func tools() []row {
 		{name: "completion", hidden: true, summary: "Write what a shell needs to complete the tools' command lines.", new: func() tool { return &completion{} }},
 		{name: "complete", hidden: true, summary: "Print how a command line can go on.", new: func() tool { return &complete{} }},
 	}
+}
+
+func copyText() []string {
+	return []string{
+		"The files land in QubesIncoming/dom0 in the home of the qube's user. A file that is there already is not overwritten. Links that lead out of what is copied, " +
+			"devices and sockets are refused before anything is sent. What is moved is removed here once the qube has confirmed all of it."}
 }
 
 func policyText() []string {
