@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
@@ -31,7 +32,7 @@ type Request struct {
 	// Icons are upstream's names of pictures by target and source, such as
 	// "appvm-red"; bases of disposables stand there as "@dispvm:NAME".
 	Icons map[string]string
-	Rule  string // where the policy says so: "FILE:LINE", or empty
+	Rule  string // what the policy says: "FILE:LINE: TEXT", or empty
 }
 
 // Resolution is what became of a call that people are told of.
@@ -81,7 +82,7 @@ func ParseRequest(raw []byte) (Request, error) {
 	if err := decode(raw, &wire); err != nil {
 		return Request{}, fmt.Errorf("policy.Ask: %w", err)
 	}
-	r := Request{Icons: wire.Icons, Rule: printable(wire.Rule, maxRule)}
+	r := Request{Icons: wire.Icons, Rule: rule(wire.Rule)}
 	var err error
 	if r.Source, r.Service, r.Argument, err = call(wire.Source, wire.Service, wire.Argument); err != nil {
 		return Request{}, fmt.Errorf("policy.Ask: %w", err)
@@ -158,15 +159,20 @@ func keep(text, others string) string {
 	return string(out)
 }
 
-// printable keeps the printable ASCII of a text of dom0's own.
-func printable(text string, limit int) string {
+// rule makes one short line of what dom0 says of a rule: "FILE:LINE: TEXT".
+func rule(text string) string {
+	if text == "" {
+		return ""
+	}
+	place, text, _ := strings.Cut(text, ": ")
+	text = strings.Join(strings.Fields(path.Base(place)+": "+text), " ")
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return -1
 		}
 		return r
 	}, text)
-	return text[:min(len(text), limit)]
+	return strings.TrimSuffix(text[:min(len(text), maxRule)], ":")
 }
 
 // Shorten cuts a name out in its middle if it has more letters than most.

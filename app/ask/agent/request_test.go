@@ -26,11 +26,11 @@ func TestARequestIsRead(t *testing.T) {
 // chosen is not offered.
 func TestARequestIsCleaned(t *testing.T) {
 	got, err := ParseRequest([]byte(`{"source": "work", "service": "<b>x\u202e\n", "argument": "+a b+\u0000é",
-		"targets": ["vault", "vault", "@dispvm", "@dispvm:", "@dispvm:-x", "../x", "", "@anyvm", "none"], "default_target": "../x", "rule": "x\n\u202ey"}`))
+		"targets": ["vault", "vault", "@dispvm", "@dispvm:", "@dispvm:-x", "../x", "", "@anyvm", "none"], "default_target": "../x", "rule": "/etc/qubes/x\n\u202ey.policy:3: q.S \t\t* @anyvm"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Service != "_b_x____" || got.Argument != "a_b+___" || got.Rule != "xy" {
+	if got.Service != "_b_x____" || got.Argument != "a_b+___" || got.Rule != "x y.policy:3: q.S * @anyvm" {
 		t.Errorf("service %q, argument %q, rule %q", got.Service, got.Argument, got.Rule)
 	}
 	if !slices.Equal(got.Targets, []string{"vault"}) || got.Default != "" {
