@@ -84,6 +84,13 @@ var errNoColumn = errors.New("no such column")
 // column is a cell of a qube's row, or false when the qube has no such thing.
 type column func(q core.Qube) (string, bool)
 
+// cloneWhole copies a qube with its settings and data to one of the name in
+// the argument: whole or not at all, as one job.
+func cloneWhole(ctx context.Context, c *call) (string, error) {
+	job, err := c.core.Clone(c.dest.UUID(), c.req.Arg, c.source.Name())
+	return c.finish(ctx, job, err)
+}
+
 // listTable replies with chosen columns of all qubes. The payload names them,
 // one on each line:
 //

@@ -72,6 +72,7 @@ func ownMethods() map[string]method {
 	return map[string]method{
 		"cubicle.SystemInfo": {onDom0, absent, absent, systemInfo}, // as internal.GetSystemInfo, for the desktop user
 		"cubicle.job.Events": {onAny, absent, absent, func(ctx context.Context, c *call) (string, error) { return "", c.jobEvents(ctx) }},
+		"cubicle.vm.Clone":   {onQube, needed, absent, cloneWhole},
 		"cubicle.vm.List":    {onDom0, absent, needed, listTable},
 	}
 }

@@ -214,7 +214,16 @@ func (c *clone) run(ctx context.Context, e *env) error {
 		return err
 	}
 	copying := &copier{env: e, from: c.Source, to: c.Name, class: c.Class, pools: pools, lenient: c.IgnoreErrors}
-	return e.working(ctx, []string{c.Name, c.Source}, func() error { return copying.all(ctx) })
+	return e.working(ctx, []string{c.Name, c.Source}, func() error {
+		if c.Class == "" && pools == "" {
+			// Our own qubesd does it in one job: whole or not at all.
+			_, err := e.Call(ctx, c.Source, "cubicle.vm.Clone", c.Name, nil)
+			if err == nil || !client.Missing(err) {
+				return err
+			}
+		}
+		return copying.all(ctx)
+	})
 }
 
 // copier copies a qube by upstream's calls (spec/admin-api.md §14).
