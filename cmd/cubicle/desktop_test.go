@@ -65,6 +65,7 @@ func TestDesktop(t *testing.T) {
 			t.Run("window", d.testWindow)
 			t.Run("command line", d.testCommandLine)
 			t.Run("disposable", d.testDisposable)
+			t.Run("ask", d.testAsk)
 			t.Run("qubesdb", d.testQubesDB)
 			t.Run("keyboard", d.testKeyboard)
 			t.Run("import", d.testImport)
