@@ -1,5 +1,5 @@
-// Package client calls the Admin API from dom0 over run/qubesd.sock
-// (spec/admin-api.md §1).
+// Package client calls the Admin API: from dom0 over run/qubesd.sock, from a
+// qube over qrexec (spec/admin-api.md §1).
 //
 // Most callers use New and the typed calls: List and Table for qubes, Property
 // and its neighbours, Volume…, Device…. Call is for every other method, Events
@@ -53,6 +53,8 @@ type Client struct {
 	// Internal is the path of the socket for dom0's trusted helpers; only the
 	// import of volumes uses it, and does without where it may not.
 	Internal string
+	// Remote makes the calls where there is no such socket: in a qube.
+	Remote Remote
 }
 
 // New returns the client of the system with that root folder.
@@ -60,14 +62,22 @@ func New(root paths.Root) *Client {
 	return &Client{Socket: root.Qubesd(), Internal: root.QubesdInternal()}
 }
 
-// Call calls a method as dom0 and returns the text of the reply. Dest is a
-// qube's name or uuid:UUID. The context ends the waiting, not the call.
+// Call calls a method and returns the text of the reply. Dest is a qube's
+// name or uuid:UUID. The context ends the waiting, not the call.
 func (c *Client) Call(ctx context.Context, dest, method, arg string, payload []byte) (string, error) {
-	return c.exchange(ctx, method, func(conn *net.UnixConn) error { return send(conn, dest, method, arg, payload) })
+	return c.exchange(ctx, dest, method, arg, bytes.NewReader(payload))
 }
 
-// exchange lets ask send a request, and returns the text of the reply.
-func (c *Client) exchange(ctx context.Context, method string, ask func(*net.UnixConn) error) (string, error) {
+// exchange sends a request and returns the text of the reply.
+func (c *Client) exchange(ctx context.Context, dest, method, arg string, payload io.Reader) (string, error) {
+	if c.Remote != nil {
+		return c.exchangeRemote(ctx, dest, method, service(method, arg), payload)
+	}
+	return c.exchangeLocal(ctx, head(dest, method, arg), payload)
+}
+
+// exchangeLocal sends a request with a header of its own.
+func (c *Client) exchangeLocal(ctx context.Context, head string, payload io.Reader) (string, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return "", unreachable(err)
@@ -77,27 +87,44 @@ func (c *Client) exchange(ctx context.Context, method string, ask func(*net.Unix
 	defer stop()
 	// A server that dislikes the request may hang up before it was sent; its
 	// reply, if any, tells more than the failed write.
-	werr := ask(conn)
+	werr := send(conn, head, payload)
 	raw, err := io.ReadAll(io.LimitReader(conn, maxReply+1))
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil && len(raw) == 0:
 		return "", unreachable(errors.Join(werr, err))
+	}
+	return wholeReply(raw)
+}
+
+// wholeReply reads all that a server has replied.
+func wholeReply(raw []byte) (string, error) {
+	switch {
 	case len(raw) > maxReply:
-		return "", unreachable(fmt.Errorf("the reply to %s is too long", method))
+		return "", unreachable(errors.New("the reply is too long"))
 	case len(raw) == 0:
 		return "", &Error{"QubesDaemonAccessError", "got empty response from qubesd"}
 	}
 	return parseReply(raw)
 }
 
-// send sends a request and tells that it is whole (spec/admin-api.md §1).
-func send(conn *net.UnixConn, dest, method, arg string, payload []byte) error {
+// service is a method as a service of qrexec.
+func service(method, arg string) string {
 	if arg != "" {
 		method += "+" + arg
 	}
-	if _, err := conn.Write(append([]byte(method+" dom0 name "+dest+"\x00"), payload...)); err != nil {
+	return method
+}
+
+// head is the header of a request of dom0's.
+func head(dest, method, arg string) string {
+	return service(method, arg) + " dom0 name " + dest + "\x00"
+}
+
+// send sends a request and tells that it is whole (spec/admin-api.md §1).
+func send(conn *net.UnixConn, head string, payload io.Reader) error {
+	if _, err := io.Copy(conn, io.MultiReader(strings.NewReader(head), payload)); err != nil {
 		return err
 	}
 	return conn.CloseWrite()

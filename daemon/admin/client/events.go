@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"strings"
 )
 
 // maxEvent bounds an event in bytes.
@@ -22,9 +22,8 @@ type Event struct {
 
 // Stream is a stream of events.
 type Stream struct {
-	conn *net.UnixConn
 	r    *bufio.Reader
-	stop func() bool
+	end  func()
 	left int // what the event being read may still have, in bytes
 }
 
@@ -33,12 +32,10 @@ type Stream struct {
 // accepted; the first event, connection-established, is taken. The stream
 // ends with Close or ctx.
 func (c *Client) Events(ctx context.Context, dest, method string) (*Stream, error) {
-	conn, err := c.dial(ctx)
+	s, werr, err := c.stream(ctx, dest, method)
 	if err != nil {
-		return nil, unreachable(err)
+		return nil, err
 	}
-	s := &Stream{conn: conn, r: bufio.NewReader(conn), stop: context.AfterFunc(ctx, func() { conn.Close() })}
-	werr := send(conn, dest, method, "", nil)
 	first, err := s.Next()
 	switch {
 	case err == nil && first.Name == "connection-established":
@@ -55,11 +52,29 @@ func (c *Client) Events(ctx context.Context, dest, method string) (*Stream, erro
 	return nil, err
 }
 
-// Close ends the stream.
-func (s *Stream) Close() {
-	s.stop()
-	s.conn.Close()
+// stream begins a stream. werr is that the request could not be sent whole.
+func (c *Client) stream(ctx context.Context, dest, method string) (s *Stream, werr, err error) {
+	if c.Remote != nil {
+		if isOwn(method) {
+			return nil, nil, errOwn
+		}
+		s, err := c.streamRemote(ctx, dest, method)
+		return s, nil, err
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, nil, unreachable(err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	s = &Stream{r: bufio.NewReader(conn), end: func() {
+		stop()
+		conn.Close()
+	}}
+	return s, send(conn, head(dest, method, ""), strings.NewReader("")), nil
 }
+
+// Close ends the stream.
+func (s *Stream) Close() { s.end() }
 
 // Next waits for the next event. At the stream's end it is io.EOF; an
 // exception of the server is an *Error.

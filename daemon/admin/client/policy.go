@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 
 	"cubicle/daemon/qrexec/wire"
@@ -27,22 +26,11 @@ func IsPolicyService(service string) bool {
 // the exception's name and message on errOut. It returns the exit status: 1
 // for a refusal, 2 for a fault of ours.
 func (c *Client) ServePolicy(ctx context.Context, r *wire.RPC, in io.Reader, out, errOut io.Writer) int {
-	method, dest := r.Service, "name dom0" // whatever name for dom0 the caller used
-	if r.Argument != "" {
-		method += "+" + r.Argument
-	}
+	method, dest := service(r.Service, r.Argument), "name dom0" // whatever name for dom0 the caller used
 	if r.Service == "policy.RegisterArgument" && r.TargetType == "name" {
 		dest = "name " + r.Target
 	}
-	reply, err := c.exchange(ctx, r.Service, func(conn *net.UnixConn) error {
-		if _, err := io.WriteString(conn, method+" "+r.Source+" "+dest+"\x00"); err != nil {
-			return err
-		}
-		if _, err := io.Copy(conn, in); err != nil {
-			return err
-		}
-		return conn.CloseWrite()
-	})
+	reply, err := c.exchangeLocal(ctx, method+" "+r.Source+" "+dest+"\x00", in)
 	if err == nil {
 		if _, err = io.WriteString(out, reply); err != nil {
 			return 2 // nobody is left to be told

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -46,7 +45,7 @@ func (c *Client) CloneVolume(ctx context.Context, from, to, volume string) error
 // (spec/admin-api.md §2.5); whoever may not use the internal socket sends it
 // instead, as a qube does.
 func (c *Client) ImportVolume(ctx context.Context, vm, volume string, size int64, data io.Reader) error {
-	if c.Internal == "" || errors.Is(unix.Access(c.Internal, unix.W_OK), unix.EACCES) {
+	if c.Remote != nil || c.Internal == "" || errors.Is(unix.Access(c.Internal, unix.W_OK), unix.EACCES) {
 		return c.sendVolume(ctx, vm, volume, size, data)
 	}
 	inner := &Client{Socket: c.Internal}
@@ -73,13 +72,7 @@ func (c *Client) sendVolume(ctx context.Context, vm, volume string, size int64, 
 	if size >= 0 {
 		method, head = "admin.vm.volume.ImportWithSize", strconv.FormatInt(size, 10)+"\n"
 	}
-	_, err := c.exchange(ctx, method, func(conn *net.UnixConn) error {
-		request := io.MultiReader(strings.NewReader(method+"+"+volume+" dom0 name "+vm+"\x00"+head), data)
-		if _, err := io.Copy(conn, request); err != nil {
-			return err
-		}
-		return conn.CloseWrite()
-	})
+	_, err := c.exchange(ctx, vm, method, volume, io.MultiReader(strings.NewReader(head), data))
 	return err
 }
 

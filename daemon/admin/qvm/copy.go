@@ -26,6 +26,9 @@ type copyTo struct {
 }
 
 func (t *copyTo) run(ctx context.Context, e *env) error {
+	if e.Remote != nil {
+		return usage("this copies files of dom0; a qube has a program of that name of its own")
+	}
 	q, err := e.one(ctx, t.VMName)
 	if err != nil {
 		return err

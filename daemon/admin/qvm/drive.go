@@ -14,6 +14,7 @@ import (
 	"cubicle/daemon/admin/client"
 	nouns "cubicle/daemon/device"
 	qrexec "cubicle/daemon/qrexec/client"
+	"cubicle/daemon/qrexec/wire"
 )
 
 // drives are qvm-start's options for a drive that a qube has in one run.
@@ -119,7 +120,7 @@ func losetup(ctx context.Context, e *env, backend client.Qube, args ...string) (
 	}
 	out := &clipped{limit: maxSaid}
 	status, err := qrexec.Run(ctx, qrexec.Call{Root: e.root, Target: backend.Name, Stdout: out,
-		Command: qrexec.Service("root", "qubes.VMExec+"+encode(slices.Insert(args, 0, "losetup")))})
+		Command: qrexec.Service("root", "qubes.VMExec+"+wire.EncodeArgs(slices.Insert(args, 0, "losetup")))})
 	if err == nil && status != 0 {
 		err = fmt.Errorf("losetup ended with status %d", status)
 	}

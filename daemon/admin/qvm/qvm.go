@@ -1,4 +1,5 @@
-// Package qvm is dom0's command line: qvm-ls, qvm-create and so on, with
+// Package qvm is the command line of dom0, and of qubes that dom0's policy lets
+// use the Admin API: qvm-ls, qvm-create and so on, with
 // upstream's options, output and exit status (0; 1 with "PROG: error: …" on
 // stderr; 2 for wrong usage). Everything goes over the Admin API; qvm-run
 // calls services through package daemon/qrexec/client.
@@ -68,8 +69,11 @@ func usage(format string, args ...any) error {
 // helped ends parsing after --help was shown.
 type helped struct{ status int }
 
-// Main runs the tool that args names and returns the exit status.
-func Main(ctx context.Context, s Streams, args []string) (status int) {
+// Main runs the tool that args names in dom0 and returns the exit status.
+func Main(ctx context.Context, s Streams, args []string) int { return MainIn(ctx, s, nil, args) }
+
+// MainIn is Main in a qube, from which calls go over remote; nil: in dom0.
+func MainIn(ctx context.Context, s Streams, remote client.Remote, args []string) (status int) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -107,6 +111,7 @@ func Main(ctx context.Context, s Streams, args []string) (status int) {
 	root, err := paths.FromEnv()
 	if err == nil {
 		e := &env{Streams: s, Client: client.New(root), root: root, prog: name}
+		e.Remote = remote
 		if command := parsed.Selected(); command != nil {
 			e.command = command.Target.Addr().Interface()
 		}

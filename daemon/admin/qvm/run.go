@@ -1,6 +1,7 @@
 package qvm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -167,48 +168,96 @@ func (r *run) one(ctx context.Context, e *env, q client.Qube, words []string) (i
 	}
 	e.say("Running '%s' on %s", strings.Join(words, " "), q.Name)
 	call := qrexec.Call{Root: e.root, Target: q.Name}
-	if err := r.command(ctx, e, q, words, &call); err != nil {
+	name, user, err := r.command(ctx, e, q, words, &call)
+	if err != nil {
 		return 0, err
 	}
-	if !r.PassIO {
-		return qrexec.Run(ctx, call)
+	call.Command = qrexec.Service(user, name)
+	place := caller(qrexec.Run)
+	if e.Remote != nil {
+		if user != "" {
+			return 0, usage("from a qube it is dom0's policy that says as which user a service runs")
+		}
+		place = func(ctx context.Context, call qrexec.Call) (int, error) { return e.runRemote(ctx, name, call) }
 	}
-	return r.passThrough(ctx, e, call)
+	if !r.PassIO {
+		return place(ctx, call)
+	}
+	return r.passThrough(ctx, e, call, place)
 }
 
-// command is what to call for the words (spec/admin-api.md §14).
-func (r *run) command(ctx context.Context, e *env, q client.Qube, words []string, call *qrexec.Call) error {
+// caller makes a call and returns its status.
+type caller func(context.Context, qrexec.Call) (int, error)
+
+// runRemote makes a call from a qube.
+func (e *env) runRemote(ctx context.Context, service string, call qrexec.Call) (int, error) {
+	in, out, errOut := call.Stdin, call.Stdout, call.Stderr
+	if in == nil {
+		in = strings.NewReader("")
+	}
+	if out == nil {
+		out = io.Discard
+	}
+	if errOut == nil {
+		errOut = io.Discard
+	}
+	status, err := e.Remote(ctx, call.Target, service, io.MultiReader(bytes.NewReader(call.PrefixData), in), out, errOut)
+	if status == wire.StatusRefused && err != nil {
+		return status, fmt.Errorf("dom0's policy does not allow %s in %s", service, call.Target)
+	}
+	return status, err
+}
+
+// command is the service to call for the words, and the user to run it as
+// (spec/admin-api.md §14).
+func (r *run) command(ctx context.Context, e *env, q client.Qube, words []string, call *qrexec.Call) (service, user string, err error) {
 	gui := r.Gui || os.Getenv("DISPLAY") != "" && !r.NoGui
-	switch {
-	case r.Service:
-		call.Command = qrexec.Service(r.User, words[0])
+	if r.Service {
 		call.JustExec = !r.PassIO
-		return nil
-	case len(words) > 1 || r.NoShell:
-		words = slices.Clone(words)
-		exact, err := e.Call(ctx, q.Name, "admin.vm.feature.CheckWithTemplate", "vmexec", nil)
-		if err != nil && !client.Is(err, "QubesFeatureNotFoundError") {
-			return err
+		return words[0], r.User, nil
+	}
+	user, kind := r.User, "VM"
+	if user == "root" {
+		own, err := e.hasFeature(ctx, q.Name, "supported-rpc.qubes.VMRootExec")
+		if err != nil {
+			return "", "", err
 		}
-		if exact != "" {
-			service := "qubes.VMExec"
+		if own {
+			user, kind, gui = "", "VMRoot", false // services that are root's
+		}
+	}
+	if len(words) > 1 || r.NoShell {
+		exact, err := e.hasFeature(ctx, q.Name, "vmexec")
+		if err != nil {
+			return "", "", err
+		}
+		if exact {
+			service = "qubes." + kind + "Exec"
 			if gui && q.Class == "DispVM" {
-				service = "qubes.VMExecGUI"
+				service += "GUI"
 			}
-			call.Command = qrexec.Service(r.User, service+"+"+encode(words))
-			return nil
+			return service + "+" + wire.EncodeArgs(words), user, nil
 		}
+		words = slices.Clone(words)
 		for i, w := range words {
 			words[i] = quote(w)
 		}
 	}
-	service := "qubes.VMShell"
+	call.PrefixData = []byte(strings.Join(words, " ") + "; exit\n")
+	service = "qubes." + kind + "Shell"
 	if gui {
 		service += "+WaitForSession"
 	}
-	call.Command = qrexec.Service(r.User, service)
-	call.PrefixData = []byte(strings.Join(words, " ") + "; exit\n")
-	return nil
+	return service, user, nil
+}
+
+// hasFeature tells whether a feature of a qube or its template is true.
+func (e *env) hasFeature(ctx context.Context, vm, name string) (bool, error) {
+	value, err := e.Call(ctx, vm, "admin.vm.feature.CheckWithTemplate", name, nil)
+	if client.Is(err, "QubesFeatureNotFoundError") {
+		return false, nil
+	}
+	return value != "", err
 }
 
 // quote makes the shell take a word as it is.
@@ -224,43 +273,20 @@ func safe(word string) bool {
 	return strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-") == ""
 }
 
-// encode is a command's words as the argument of qubes.VMExec: joined by +, a
-// byte other than a letter, a digit, . and _ as - and two hexadecimal digits,
-// and - twice.
-func encode(words []string) string {
-	var b strings.Builder
-	for i, w := range words {
-		if i > 0 {
-			b.WriteByte('+')
-		}
-		for j := 0; j < len(w); j++ {
-			switch c := w[j]; {
-			case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_':
-				b.WriteByte(c)
-			case c == '-':
-				b.WriteString("--")
-			default:
-				fmt.Fprintf(&b, "-%02X", c)
-			}
-		}
-	}
-	return b.String()
-}
-
 // passThrough runs a call with our streams, or those of a command of dom0.
-func (r *run) passThrough(ctx context.Context, e *env, call qrexec.Call) (int, error) {
+func (r *run) passThrough(ctx context.Context, e *env, call qrexec.Call, place caller) (int, error) {
 	call.Stderr = r.filter(e.Err)
 	if r.LocalCmd != "" {
-		return r.local(ctx, e, call)
+		return r.local(ctx, e, call, place)
 	}
 	call.Stdin, call.Stdout = e.In, r.filter(e.Out)
 	defer paint(e.Out, r.Color, r.NoColor)()
 	defer paint(e.Err, r.ColorErr, r.NoColorErr)()
-	return qrexec.Run(ctx, call)
+	return place(ctx, call)
 }
 
 // local connects a command of dom0 to the call.
-func (r *run) local(ctx context.Context, e *env, call qrexec.Call) (int, error) {
+func (r *run) local(ctx context.Context, e *env, call qrexec.Call, place caller) (int, error) {
 	c := exec.CommandContext(ctx, "sh", "-c", r.LocalCmd)
 	c.Stderr = e.Err
 	in, err := c.StdinPipe()
@@ -275,7 +301,7 @@ func (r *run) local(ctx context.Context, e *env, call qrexec.Call) (int, error) 
 		return 0, fmt.Errorf("start the local command: %w", err)
 	}
 	call.Stdin, call.Stdout = out, in
-	status, err := qrexec.Run(ctx, call)
+	status, err := place(ctx, call)
 	in.Close()
 	werr := c.Wait()
 	if _, failed := errors.AsType[*exec.ExitError](werr); werr != nil && !failed && err == nil {
