@@ -231,11 +231,12 @@ func removeSockets(root paths.Root) {
 // that killed daemons left.
 func sockets(root paths.Root) []string {
 	names := []string{root.Qubesd(), root.QubesdInternal(), root.QubesdMisc(),
-		root.Router(), root.Broker(), root.Services(), root.SystemBus()}
+		root.Router(), root.Broker(), root.Services(), root.Policyd(), root.SystemBus()}
 	for _, place := range []struct{ dir, pattern string }{
 		{root.RunQubes(), "qrexec.*"},
 		{root.Links(), "*/" + paths.LinkSocket},
 		{root.Vchan(), "vchan.*.sock"},
+		{root.RPC()[0], "policy.Eval*"},
 	} {
 		found, err := fs.Glob(os.DirFS(place.dir), place.pattern)
 		if err != nil {
