@@ -26,6 +26,8 @@ programs := cubicle qubesd qrexecd qubes-guid qvm qrexec qubesdb
 qvm_names := qrexec-policy-graph qubes-policy qubes-policy-editor qubes-policy-lint qubes-prefs qubes-vm-settings qvm-block qvm-check qvm-clone qvm-copy-to-vm qvm-create qvm-device qvm-features qvm-firewall \
 	qvm-kill qvm-ls qvm-move-to-vm qvm-notes qvm-pause qvm-pci qvm-policy qvm-pool qvm-prefs qvm-remove qvm-restart qvm-run qvm-service qvm-shutdown \
 	qvm-start qvm-suspend qvm-tags qvm-template qvm-unpause qvm-usb qvm-volume
+# Of these a qube that may use the Admin API has no use for:
+dom0_names := qrexec-policy-graph qubes-vm-settings qvm-copy-to-vm qvm-move-to-vm
 qrexec_names := qrexec-client qrexec-policy qrexec-policy-exec
 qubesdb_names := qubesdb-read qubesdb-write qubesdb-rm qubesdb-list qubesdb-multiread qubesdb-watch
 
@@ -54,6 +56,9 @@ go-build:
 	@CGO_ENABLED=0 go build -o $(bin)/ $(addprefix ./cmd/,$(programs))
 	@mkdir -p $(bin)/agent
 	@CGO_ENABLED=0 go build -o $(bin)/agent/ ./cmd/qubes-agent
+	@CGO_ENABLED=0 go build -ldflags='-s -w' -o $(bin)/agent/ ./cmd/qvm
+	@mkdir -p $(bin)/agent/admin
+	@for name in $(filter-out $(dom0_names),$(qvm_names)); do ln -sf ../qvm $(bin)/agent/admin/$$name; done
 	@for name in $(qvm_names); do ln -sf qvm $(bin)/$$name; done
 	@for name in $(qrexec_names); do ln -sf qrexec $(bin)/$$name; done
 	@for name in $(qubesdb_names); do ln -sf qubesdb $(bin)/$$name; done
@@ -99,7 +104,7 @@ bench: setup
 bench-build:
 	@mkdir -p $(bin)/bench
 	@go build -o $(bin)/bench/ ./cmd/bench/emptywindow
-	@CGO_ENABLED=0 go build -o $(bin)/bench/ ./cmd/bench ./cmd/bench/painter ./daemon/engine/enginetest/testinit
+	@CGO_ENABLED=0 go build -o $(bin)/bench/ ./cmd/bench ./cmd/bench/caller ./cmd/bench/painter ./daemon/engine/enginetest/testinit
 
 # Every package's own benchmarks.
 go-bench:
