@@ -35,6 +35,7 @@ type coreResult struct {
 	together            samples // get, each of coreClients clients asking without a pause
 	perSecond           float64 // answers to all of them
 	ls, process         samples // qvm-ls, and /bin/true
+	decision            time.Duration
 }
 
 // core measures qubesd with many qubes that do not run.
@@ -43,6 +44,9 @@ func (b *bench) core(ctx context.Context) ([]*coreResult, error) {
 	for _, n := range coreSizes {
 		b.log.Info("measuring", "part", "core", "qubes", n)
 		r, err := b.coreOf(ctx, n)
+		if err == nil {
+			r.decision, err = decisions(n)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%d qubes: %w", n, err)
 		}
@@ -338,6 +342,7 @@ func (r *results) coreAims(write func(string, ...any), mark func(v, most float64
 	row("admin.vm.property.Set, on disk", c.set.median(), 3*time.Millisecond)
 	row("qvm-ls, from its start to its end", c.ls.median(), 8*time.Millisecond)
 	row("start to the first answer", c.start.median(), 100*time.Millisecond)
+	row(fmt.Sprintf("a decision of the policy, by the last of %d rules", policyRules), c.decision, 2*time.Microsecond)
 	const most = 40 << 20
 	write("| memory | ≤ %s | %s |", mib(most), mark(float64(c.memory), most, mib(c.memory)))
 	write("")
@@ -378,6 +383,9 @@ func (r *results) writeCore(write func(string, ...any)) {
 	row(fmt.Sprintf("%d clients at once: Get", coreClients), "", median(func(c *coreResult) samples { return c.together }))
 	row("their answers in a second", "", func(c *coreResult) (string, float64) { return fmt.Sprintf("%.0f", c.perSecond), c.perSecond })
 	row("qvm-ls", "/bin/true: "+ms(c.process.median()), median(func(c *coreResult) samples { return c.ls }))
+	row(fmt.Sprintf("a decision of the policy, by the last of %d rules", policyRules), "", func(c *coreResult) (string, float64) {
+		return ms(c.decision), float64(c.decision)
+	})
 	row("start to the first answer", "", median(func(c *coreResult) samples { return c.start }))
 	row("memory", "", func(c *coreResult) (string, float64) { return mib(c.memory), float64(c.memory) })
 	write("")

@@ -28,7 +28,7 @@ import (
 type options struct {
 	Quick   bool     `help:"Fewer repetitions and fewer qubes: a few minutes."`
 	Engines []string `default:"crun,runsc" help:"Engines to measure (default ${default})."`
-	Only    []string `help:"Parts to measure: start, pixels, many, qrexec, manager, core (default: all)."`
+	Only    []string `help:"Parts to measure: start, pixels, qrexec, calls, many, manager, core (default: all)."`
 	Write   string   `type:"path" placeholder:"FILE" help:"Page to write; else it goes to standard output."`
 	Cache   string   `type:"existingdir" placeholder:"DIR" help:"Folder with built templates (var/cache/cubicle of another root), to save building one."`
 	Bin     string   `type:"existingdir" placeholder:"DIR" help:"Folder of the programs (default: the one above this program's)."`
@@ -46,15 +46,19 @@ type bench struct {
 type counts struct {
 	starts, keys, paints, calls int
 	frames, idle                time.Duration
+	streams, manyCalls          int
+	streamBytes                 int64            // of a stream between qubes
 	crowd                       map[string][]int // how many qubes at once, per engine
 }
 
 func (o options) counts() counts {
 	if o.Quick {
 		return counts{starts: 7, keys: 100, paints: 5, calls: 50, frames: time.Second, idle: 10 * time.Second,
+			streams: 3, manyCalls: 2000, streamBytes: 256 << 20,
 			crowd: map[string][]int{"crun": {1, 4, 10}, "runsc": {1, 4, 10}}}
 	}
 	return counts{starts: 25, keys: 1000, paints: 11, calls: 300, frames: 2 * time.Second, idle: 30 * time.Second,
+		streams: 5, manyCalls: 100_000, streamBytes: 1 << 30,
 		crowd: map[string][]int{"crun": {1, 2, 4, 8, 10, 16, 32}, "runsc": {1, 2, 4, 8, 10}}}
 }
 
@@ -85,7 +89,7 @@ func run(ctx context.Context, o options) error {
 	r := &results{machine: machine(), quick: o.Quick}
 	busy := load()
 	for _, name := range o.Engines {
-		if !slices.ContainsFunc([]string{"start", "pixels", "qrexec", "many"}, b.wants) {
+		if !slices.ContainsFunc([]string{"start", "pixels", "qrexec", "calls", "many"}, b.wants) {
 			break
 		}
 		e, err := b.engine(ctx, name)
@@ -127,7 +131,7 @@ func (b *bench) engine(ctx context.Context, name string) (*engineResult, error) 
 		name    string
 		measure func(context.Context, *system, *engineResult) error
 	}{
-		{"start", b.start}, {"pixels", b.pixels}, {"qrexec", b.qrexec}, {"many", b.many},
+		{"start", b.start}, {"pixels", b.pixels}, {"qrexec", b.qrexec}, {"calls", b.calls}, {"many", b.many},
 	} {
 		if !b.wants(part.name) {
 			continue

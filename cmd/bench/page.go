@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,7 @@ type engineResult struct {
 	clocks   int // samples whose drawing did not lie between key and pixel
 	films    []film
 	calls    callResult
+	between  callsResult
 	crowds   []crowd
 	idle     *idle
 }
@@ -129,7 +131,7 @@ func (r *results) aims(write func(string, ...any)) {
 		}
 		return text + " ✓"
 	}
-	for _, a := range aims() {
+	for _, a := range slices.Concat(aims(), callAims()) {
 		row := fmt.Sprintf("| %s | ≤ %s |", a.what, a.text(a.most))
 		for _, e := range r.engines {
 			v := a.value(e)
@@ -154,9 +156,9 @@ func (r *results) aims(write func(string, ...any)) {
 // why says what the figures do not say themselves.
 const why = `
 The start is counted from the call of qubesd to its answer. Before the machine runs, qubesd copies the private volume where the file system cannot share it, makes an empty layer
-for what the qube writes outside it, mounts both and has qrexecd open the link; then the qube's init starts the two programs of the agent that say hello. The private
+for what the qube writes outside it, mounts both and has qrexecd open the link; then the qube's init starts the program of the agent that says hello. The private
 volume's folders, X server and session bus come beside and after that: what dom0 asks for waits for them, the hello does not. The trivial init has none of
-that: the mounts are ready and it is one program. The line of the start below has the trivial init with its mounts made as well.
+that: the mounts are ready and it is the only program. The line of the start below has the trivial init with its mounts made as well.
 
 A picture goes from the client to the qube's X server, to the agent, back to that X server for the copy, to guid, and to dom0's X server; drawn in dom0 it
 goes from the client to the X server.
@@ -231,6 +233,7 @@ func (e *engineResult) write(write func(string, ...any)) {
 			mb/c.bare.median().Seconds(), c.bare.over(c.stream))
 		write("")
 	}
+	e.between.write(write)
 	if len(e.crowds) > 0 {
 		write("| qubes at once, each with a terminal | memory of its processes | their share of mapped files | its guid process | charged to the qube |")
 		write("|---|---|---|---|---|")

@@ -35,6 +35,8 @@ func ms(d time.Duration) string {
 	switch {
 	case d == 0:
 		return "–"
+	case d < 10*time.Microsecond:
+		return fmt.Sprintf("%.2f µs", 1000*v)
 	case v < 1:
 		return fmt.Sprintf("%.2f ms", v)
 	case v < 10:

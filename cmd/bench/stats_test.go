@@ -31,7 +31,7 @@ func TestSamples(t *testing.T) {
 
 func TestTimesForPeople(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "–", 380 * time.Microsecond: "0.38 ms", 1500 * time.Microsecond: "1.5 ms", 121 * time.Millisecond: "121 ms",
+		0: "–", 630 * time.Nanosecond: "0.63 µs", 380 * time.Microsecond: "0.38 ms", 1500 * time.Microsecond: "1.5 ms", 121 * time.Millisecond: "121 ms",
 	} {
 		if got := ms(d); got != want {
 			t.Errorf("%v reads %q, want %q", d, got, want)
