@@ -11,11 +11,10 @@ import (
 	"cubicle/daemon/policy/defaults"
 )
 
-// BenchmarkJudge decides with the default policy among 200 qubes: as it is
-// most of the time, after a qube has changed, and after the policy has.
-func BenchmarkJudge(b *testing.B) {
-	s := coretest.NewSystem(b)
-	for i := range 200 {
+// benchmarked is a decider with the default policy and so many more qubes.
+func benchmarked(b *testing.B, s *coretest.System, qubes int) *Calls {
+	b.Helper()
+	for i := range qubes {
 		if _, err := s.NewQube(fmt.Sprint("q", i), "red"); err != nil {
 			b.Fatal(err)
 		}
@@ -25,11 +24,20 @@ func BenchmarkJudge(b *testing.B) {
 		b.Fatal(err)
 	}
 	kept, runtime, legacy := root.PolicyFiles()
-	c, err := New(Options{Core: s.Core, Dirs: policy.Dirs{Policy: []string{kept, runtime}, Legacy: legacy}, Disposables: b.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Options{
+		Core: s.Core, Dirs: policy.Dirs{Policy: []string{kept, runtime}, Legacy: legacy}, Disposables: b.TempDir(), Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer c.Close()
+	b.Cleanup(c.Close)
+	return c
+}
+
+// BenchmarkJudge decides with the default policy among 200 qubes: as it is
+// most of the time, after a qube has changed, and after the policy has.
+func BenchmarkJudge(b *testing.B) {
+	c := benchmarked(b, coretest.NewSystem(b), 200)
 	r := policy.Request{Service: "qubes.Filecopy", Argument: "+", Source: "q1", Target: "q2"}
 	judge := func(b *testing.B) {
 		if d, _, err := c.judge(r); err != nil || d.Action != policy.Ask {

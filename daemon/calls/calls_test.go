@@ -3,6 +3,7 @@ package calls
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
@@ -21,6 +22,15 @@ import (
 	"cubicle/daemon/vchan"
 )
 
+// A check is a small life of a system: fewer of them do, unless the command
+// line wants more.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "25"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 // desk is a system with a decider and a policy agent that does as it is told.
 type desk struct {
 	t *testing.T
@@ -34,10 +44,10 @@ type desk struct {
 // disposables.
 func newDesk(t *testing.T, rules string) *desk {
 	t.Helper()
-	return newDeskWith(t, coretest.NewSystem(t), rules)
+	return newDeskOn(t, coretest.NewSystem(t), rules)
 }
 
-func newDeskWith(t *testing.T, s *coretest.System, rules string) *desk {
+func newDeskOn(t *testing.T, s *coretest.System, rules string) *desk {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "calls") // a short path: it becomes a socket's
 	if err != nil {

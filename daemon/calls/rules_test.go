@@ -56,7 +56,10 @@ func TestEveryChangeOfThePolicyCounts(t *testing.T) {
 		{func() { write("etc/include/x", "x.A * * * deny\n") }, "a.C x.A"},
 		{func() { write("etc/include/x", "x.B * * * deny\n") }, "a.C x.B"},
 		{func() { do(os.Rename(at("etc/30-a.policy"), at("etc/50-a.policy"))) }, "x.B a.C"},
-		{func() { write("elsewhere/y", "y.A * * * deny\n"); do(os.Symlink(at("elsewhere/y"), at("etc/60-y.policy"))) }, "x.B a.C y.A"},
+		{func() {
+			write("elsewhere/y", "y.A * * * deny\n")
+			do(os.Symlink(at("elsewhere/y"), at("etc/60-y.policy")))
+		}, "x.B a.C y.A"},
 		{func() { write("elsewhere/z", "y.Z * * * deny\n"); do(os.Rename(at("elsewhere/z"), at("elsewhere/y"))) }, "x.B a.C y.Z"},
 		{func() { do(os.Remove(at("elsewhere/y"))) }, "x.B a.C"},
 		{func() { write("elsewhere/y", "y.A * * * deny\n") }, "x.B a.C y.A"},
