@@ -218,48 +218,82 @@ func unescape(text string) string {
 	return strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\t`, "\t").Replace(text)
 }
 
-// columns asks one qube by upstream's calls.
+// columns asks one qube by upstream's calls. What we may not know, in a qube,
+// is not known.
 func (c *Client) columns(ctx context.Context, q Qube, columns []string) ([]Value, error) {
 	values := make([]Value, len(columns))
-	var props map[string]Property
+	a := asker{Client: c, qube: q.Name, denied: map[string]bool{}}
 	for i, column := range columns {
 		kind, name, _ := strings.Cut(column, ":")
 		var err error
 		switch kind {
 		case "property":
-			if props == nil {
-				if props, err = c.Properties(ctx, q.Name); err != nil {
-					return nil, err
-				}
-			}
-			var p Property
-			p, values[i].Known = props[name]
-			values[i].Text = p.Value
+			values[i], err = a.property(ctx, name)
 		case "feature":
-			values[i].Text, err = c.Call(ctx, q.Name, "admin.vm.feature.Get", name, nil)
+			values[i].Text, err = a.call(ctx, "admin.vm.feature.Get", name)
 			values[i].Known = err == nil
-			if Is(err, "QubesFeatureNotFoundError") {
-				err = nil
-			}
 		case TagsColumn:
-			var tags []string
-			tags, err = c.Words(ctx, q.Name, "admin.vm.tag.List", "")
-			values[i] = Value{strings.Join(tags, " "), err == nil}
+			var text string
+			text, err = a.call(ctx, "admin.vm.tag.List", "")
+			values[i] = Value{strings.Join(strings.Fields(text), " "), err == nil}
 		case MemoryColumn:
 			var text string
 			if q.IsDown() {
 				break
 			}
-			text, err = c.Call(ctx, q.Name, "admin.vm.CurrentState", "", nil)
+			text, err = a.call(ctx, "admin.vm.CurrentState", "")
 			for _, word := range strings.Fields(text) {
 				if kib, ok := strings.CutPrefix(word, "mem="); ok {
 					values[i] = Value{kib, true}
 				}
 			}
 		}
-		if err != nil {
+		if err != nil && !Missing(err) && !Is(err, "QubesFeatureNotFoundError") && !Is(err, "QubesNoSuchPropertyError") {
 			return nil, err
 		}
 	}
 	return values, nil
+}
+
+// asker asks for columns of one qube, and does not go on with a method that
+// it may not call: a person may be told of each try.
+type asker struct {
+	*Client
+	qube   string
+	denied map[string]bool // methods
+	props  map[string]Property
+}
+
+func (a *asker) call(ctx context.Context, method, arg string) (string, error) {
+	if a.denied[method] {
+		return "", errDenied
+	}
+	text, err := a.Call(ctx, a.qube, method, arg, nil)
+	a.denied[method] = Missing(err)
+	return text, err
+}
+
+var errDenied = &Error{"PermissionDenied", "this is not allowed"}
+
+// property takes all properties at once if it may.
+func (a *asker) property(ctx context.Context, name string) (Value, error) {
+	const all, one = "admin.vm.property.GetAll", "admin.vm.property.Get"
+	if a.props == nil && !a.denied[all] {
+		var err error
+		a.props, err = a.Properties(ctx, a.qube)
+		a.denied[all] = Missing(err)
+		if err != nil && !Missing(err) {
+			return Value{}, err
+		}
+	}
+	if a.props != nil {
+		p, known := a.props[name]
+		return Value{p.Value, known}, nil
+	}
+	if a.denied[one] {
+		return Value{}, errDenied
+	}
+	p, err := a.Property(ctx, a.qube, name)
+	a.denied[one] = Missing(err)
+	return Value{p.Value, err == nil}, err
 }

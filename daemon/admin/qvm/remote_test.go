@@ -51,7 +51,8 @@ func TestToolsInAQube(t *testing.T) {
 	o := &outside{replies: map[string]string{
 		"dom0 admin.vm.List": list, "work admin.vm.List": strings.SplitAfter(list, "\n")[1],
 		"work admin.vm.feature.CheckWithTemplate+vmexec": "0\x001", "work admin.vm.feature.CheckWithTemplate+supported-rpc.qubes.VMRootExec": "0\x001",
-		"work admin.vm.tag.Set+mine": "0\x00", "work qubes.VMExec+ls+--l": "file\n", "work qubes.VMShell": "shell\n", "work qubes.VMRootExec+id+a": "root\n",
+		"work admin.vm.property.Get+label": "0\x00default=False type=label red",
+		"work admin.vm.tag.Set+mine":       "0\x00", "work qubes.VMExec+ls+--l": "file\n", "work qubes.VMShell": "shell\n", "work qubes.VMRootExec+id+a": "root\n",
 		"dom0 policy.List": "30-user\n", "dom0 policy.include.List": "", "dom0 policy.Get+30-user": "sha256:00\n# mine\n", "dom0 policy.Remove+30-user": "!PolicyAdminTokenException: it has changed",
 	}}
 	o.replies["work admin.vm.List"] = "0\x00" + o.replies["work admin.vm.List"]
@@ -63,6 +64,7 @@ func TestToolsInAQube(t *testing.T) {
 		calls  []string // the last of them
 	}{
 		{"qvm-ls --raw-list", 0, "dom0\nwork\n", "", []string{"dom0 admin.vm.List"}},
+		{"qvm-ls --raw-data -O name,label,template", 0, "dom0|-|-\nwork|red|-\n", "", nil},
 		{"qvm-tags work add mine", 0, "", "", []string{"work admin.vm.tag.Set+mine"}},
 		{"qvm-tags work add other", 1, "", "qvm-tags: error: dom0's policy does not allow admin.vm.tag.Set+other on work\n", nil},
 		{"qvm-run -q -p work ls -l", 0, "file\n", "", []string{"work qubes.VMExec+ls+--l"}},
