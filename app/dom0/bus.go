@@ -108,6 +108,7 @@ func (b *Bus) run(ctx context.Context) {
 	defer daemonSilent.Stop()
 	events := conn.Watch(ctx)
 	spoken := sync.OnceFunc(func() { close(b.heard) })
+	go b.watchDisk(ctx)
 	for e := range events {
 		batch := []client.Event{e}
 		if _, whole := e.(client.Connected); !whole { // nothing is close behind that
@@ -121,6 +122,36 @@ func (b *Bus) run(ctx context.Context) {
 			return w
 		})
 		spoken()
+	}
+}
+
+// diskPause is how long what is known of the disk is good enough.
+const diskPause = 30 * time.Second
+
+// watchDisk keeps the state's Disk until the context ends.
+func (b *Bus) watchDisk(ctx context.Context) {
+	next := time.NewTimer(diskPause / 30) // the first picture needs no disk
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+			next.Reset(diskPause)
+		case <-ctx.Done():
+			return
+		}
+		ask, cancel := context.WithTimeout(ctx, diskPause)
+		size, used, err := b.conn.DiskSpace(ask)
+		cancel()
+		if err != nil {
+			size, used = 0, 0
+		}
+		b.change(func() weight {
+			if b.state.Link != Connected || b.state.Disk == (Disk{size, used}) {
+				return nothing
+			}
+			b.state.Disk = Disk{size, used}
+			return chatter
+		})
 	}
 }
 

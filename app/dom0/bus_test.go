@@ -223,6 +223,25 @@ func TestActionsWithoutABusFailSoon(t *testing.T) {
 	}
 }
 
+func TestTheDiskIsKnownSoon(t *testing.T) {
+	address := startBus(t)
+	service := serve(t, address)
+	defer service.Close()
+	uuid := service.Add("debian-12", qube.TemplateVM, "black", "")
+	service.Set(uuid, map[string]any{"UpdatesAvailable": true, "LastBackup": uint64(1_700_000_000)})
+	b := dom0.Connect(address)
+	defer b.Close()
+	s := wait(t, b, "the disk", func(s *dom0.Snapshot) bool { return s.Disk == dom0.Disk{Size: 100e9, Used: 12e9} && len(s.Qubes) == 1 })
+	if q := s.Qubes[0]; !q.Updates || q.LastBackup.Unix() != 1_700_000_000 || q.DisposableTemplate {
+		t.Errorf("%+v", q)
+	}
+	for disk, scarce := range map[dom0.Disk]bool{{}: false, s.Disk: false, {Size: 100e9, Used: 91e9}: true, {Size: 100e9, Used: 101e9}: true, {Size: 1e12, Used: 95e10}: false} {
+		if disk.Scarce() != scarce {
+			t.Errorf("%+v is scarce: %v", disk, !scarce)
+		}
+	}
+}
+
 // Five hundred qubes whose figures change make a handful of snapshots.
 func TestABurstOfFiguresMakesFewSnapshots(t *testing.T) {
 	address := startBus(t)

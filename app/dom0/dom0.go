@@ -95,6 +95,9 @@ type Qube struct {
 	Outdated bool   // its template has a newer version
 
 	LastBackup time.Time // zero: never
+
+	DisposableTemplate bool // disposables are made from it
+	Updates            bool // it has said that there are some
 }
 
 // JobState is how far a job is.
@@ -127,6 +130,16 @@ type Engine struct {
 	Weakness  string
 }
 
+// Disk is the room for qubes' volumes, in bytes; zero while it is not known.
+type Disk struct{ Size, Used uint64 }
+
+// Scarce reports whether the room will soon be used up: less than a tenth and
+// less than 20 GB are left.
+func (d Disk) Scarce() bool {
+	left := d.Size - min(d.Used, d.Size)
+	return d.Size > 0 && left < d.Size/10 && left < 20e9
+}
+
 // Link is whether the snapshot is live.
 type Link int
 
@@ -146,6 +159,7 @@ type Snapshot struct {
 	Labels  []Label // by index
 	Jobs    []Job   // oldest first
 	Engines []Engine
+	Disk    Disk
 	Devices []Device // offered, assigned, or both; by class, backend and port
 
 	DefaultTemplate Name // empty: none

@@ -51,6 +51,9 @@ func fromQube(q client.Qube) (Qube, error) {
 
 		ProvidesNetwork: q.ProvidesNetwork,
 		LastBackup:      q.LastBackup,
+
+		DisposableTemplate: q.DisposableTemplate,
+		Updates:            q.UpdatesAvailable,
 	}, nil
 }
 

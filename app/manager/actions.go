@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,9 +208,15 @@ func (m *Manager) remove() {
 	}
 	title := words.T("Remove %s?", names(qubes))
 	loss := words.T("All its files are deleted. There is no backup of it.")
+	if len(qubes) == 1 && !qubes[0].LastBackup.IsZero() {
+		loss = words.T("All its files are deleted. Its last backup is of %s.", backedUp(qubes[0].LastBackup, m.opts.Now()))
+	}
 	switch {
 	case len(qubes) > 1:
 		loss = words.T("All their files are deleted. There is no backup of them.")
+		if slices.ContainsFunc(qubes, func(q dom0.Qube) bool { return !q.LastBackup.IsZero() }) {
+			loss = words.T("All their files are deleted. There is no backup of what they hold since their last one.")
+		}
 		if disk > 0 {
 			title = words.T("Remove %s and their %s?", names(qubes), size(disk))
 		}

@@ -70,6 +70,8 @@ func (c column) text(q *dom0.Qube) string {
 		return faceOf(q).word
 	case colTemplate:
 		switch {
+		case q.Class == dom0.TemplateVM && q.Updates:
+			return words.T("(template) · updates")
 		case q.Class == dom0.TemplateVM:
 			return words.T("(template)")
 		case q.Outdated:

@@ -79,7 +79,7 @@ func (m *Manager) configure(q dom0.Qube) {
 		room:   c.room,
 	}
 	c.pages = []section{
-		newForm(c.host, words.T("Basic"), "label", "template", "netvm", "autostart", "include_in_backups", "default_user"),
+		newForm(c.host, words.T("Basic"), "label", "template", "netvm", "autostart", "include_in_backups", "default_user", "default_dispvm", "template_for_dispvms"),
 		newApps(c.host),
 		newForm(c.host, words.T("Network"), "netvm", "provides_network", "visible_ip", "visible_gateway", "mac"),
 		newFirewall(c.host),

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -413,6 +414,14 @@ func TestThePolicyIsShownFromBothEnds(t *testing.T) {
 		t.Error("Esc does not empty the search first")
 	}
 	in := interior()
+	for i := range 30 {
+		in.Permissions = append(in.Permissions, dom0.Permission{Source: "vault", Target: dom0.Text(fmt.Sprintf("qube-%02d", i)), Service: "q.Many"})
+	}
+	r.fake.SetInside("vault", in)
+	page.show(r.m.config.subject, false)
+	if !r.reads("qube-10 and 19 more") || r.reads("qube-11") {
+		t.Error("the names of a long list are not bounded")
+	}
 	in.Permissions = nil
 	r.fake.SetInside("vault", in)
 	page.show(r.m.config.subject, false)

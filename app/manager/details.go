@@ -73,7 +73,7 @@ func (d *details) show(chosen []dom0.Qube) {
 	case 0:
 		control.SetImage(d.tag, control.Picture("qube-manager"))
 		d.set("", d.summary())
-		d.note(d.isolationOfAll())
+		d.note(d.remarkOnAll())
 		d.working(dom0.Job{})
 	case 1:
 		q := &chosen[0]
@@ -169,12 +169,19 @@ func (d *details) summary() string {
 	if used > 0 {
 		text += " · " + words.T("%s of memory in use", words.Memory(used))
 	}
+	if disk := s.Disk; disk.Size > 0 {
+		text += " · " + words.T("%s of %s disk in use", size(disk.Used), size(disk.Size))
+	}
 	return text
 }
 
-// isolationOfAll names the default engine's weakness, plainly.
-func (d *details) isolationOfAll() (kind, text string) {
+// remarkOnAll says that the disk is nearly full, else it names the default
+// engine's weakness, plainly.
+func (d *details) remarkOnAll() (kind, text string) {
 	s := d.manager.state
+	if s.Disk.Scarce() {
+		return "problem", words.T("Only %s of disk are left: remove what is not needed, or qubes will fail to start.", size(s.Disk.Size-min(s.Disk.Used, s.Disk.Size)))
+	}
 	for _, e := range s.Engines {
 		if e.Name == s.DefaultEngine && e.Weakness != "" {
 			return "isolation", words.T("Isolation by %s: %s", e.Isolation, words.Known(e.Weakness))
@@ -185,6 +192,9 @@ func (d *details) isolationOfAll() (kind, text string) {
 
 func (d *details) describe(q *dom0.Qube) string {
 	kind := classWord(q.Class)
+	if q.DisposableTemplate {
+		kind = words.T("Disposable template")
+	}
 	if q.Template != "" {
 		kind = words.T("%s on %s", kind, q.Template)
 	}
@@ -234,6 +244,8 @@ func remarkOn(q *dom0.Qube) (kind, text string) {
 		return "problem", words.T("It ended unexpectedly. Start it again.")
 	case q.Outdated:
 		return "info", words.T("%s has a newer version: restart to use it.", q.Template)
+	case q.Updates:
+		return "info", words.T("There are updates for it.")
 	case q.Weakness != "":
 		return "isolation", words.T("Isolation by %s: %s", q.Isolation, words.Known(q.Weakness))
 	case q.Isolation != "":

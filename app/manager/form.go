@@ -250,7 +250,11 @@ func (f *field) options() []option {
 	}
 	list := []option{first}
 	if f.row.Type == "vm" && f.row.Name != "template" {
-		list = append(list, option{text: words.T("offline"), value: ""})
+		none := words.T("offline")
+		if f.row.Name != "netvm" {
+			none = words.T("none")
+		}
+		list = append(list, option{text: none, value: ""})
 	}
 	if f.row.Name == "template" {
 		list = nil // it has no default once it is chosen
@@ -266,7 +270,7 @@ func (f *field) options() []option {
 	}
 	for i := range state.Qubes {
 		q := &state.Qubes[i]
-		fits := f.row.Name == "template" && q.Class == dom0.TemplateVM ||
+		fits := f.row.Name == "template" && q.Class == dom0.TemplateVM || f.row.Name == "default_dispvm" && q.DisposableTemplate ||
 			f.row.Name == "netvm" && q.ID != f.pane.subject.ID && givesNetwork(state, q)
 		if fits {
 			list = append(list, option{text: string(q.Name), value: string(q.Name)})
@@ -367,6 +371,10 @@ func settingWord(name string) string {
 		return words.T("Template")
 	case "netvm":
 		return words.T("Network")
+	case "default_dispvm":
+		return words.T("Its disposables")
+	case "template_for_dispvms":
+		return words.T("Makes disposables")
 	case "autostart":
 		return words.T("Autostart")
 	case "include_in_backups":

@@ -162,7 +162,7 @@ func (l *line) drawCell(p control.Painter, i int, c column, s lineState, face st
 		if q.NetVM == "" && c.key == colNetwork || q.Class == dom0.TemplateVM && c.key == colTemplate {
 			ink = p.Ink(theme.Muted)
 		}
-		if q.Outdated && c.key == colTemplate {
+		if (q.Outdated || q.Updates) && c.key == colTemplate {
 			ink = p.Ink(fynetheme.ColorNameWarning)
 		}
 	case colCPU, colMemory, colDisk:

@@ -26,22 +26,28 @@ const (
 	groupRunning
 	groupApps
 	groupTemplates
+	groupDisposables
 	groupProblems
 	groups int = iota
 )
 
 func (g group) title() string {
-	return [...]string{words.T("All"), words.T("Running"), words.T("App qubes"), words.T("Templates"), words.T("Problems")}[g]
+	return [...]string{words.T("All"), words.T("Running"), words.T("App qubes"), words.T("Templates"), words.T("Disposables"), words.T("Problems")}[g]
 }
+
+// passes reports whether there is such a qube only now and then.
+func (g group) passes() bool { return g == groupDisposables || g == groupProblems }
 
 func (g group) has(q *dom0.Qube) bool {
 	switch g {
 	case groupRunning:
 		return isUp(q)
 	case groupApps:
-		return q.Class == dom0.AppVM
+		return q.Class == dom0.AppVM || q.Class == dom0.StandaloneVM
 	case groupTemplates:
 		return q.Class == dom0.TemplateVM
+	case groupDisposables:
+		return q.Class == dom0.DispVM
 	case groupProblems:
 		return isBroken(q)
 	}

@@ -332,12 +332,12 @@ func (m *Manager) rearrange() {
 // list applies group, filter and order to the state.
 func (m *Manager) list() {
 	n := counts(m.state)
-	if m.group == groupProblems && n[groupProblems] == 0 {
-		m.group = groupAll // the chip goes with the last problem
+	if m.group.passes() && n[m.group] == 0 {
+		m.group = groupAll // the chip goes with the last of its qubes
 	}
 	for g, c := range m.chips {
 		c.Set(n[g], group(g) == m.group)
-		control.Show(c, group(g) != groupProblems || n[g] > 0)
+		control.Show(c, !group(g).passes() || n[g] > 0)
 	}
 	rows := view(m.state, m.group, m.filter.Text, m.table.order)
 	m.table.show(families(rows, m.by))

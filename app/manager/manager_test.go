@@ -197,10 +197,16 @@ func TestChipsGroupAndCount(t *testing.T) {
 	for g, want := range []struct {
 		title string
 		count int
-	}{{"All", 8}, {"Running", 4}, {"App qubes", 7}, {"Templates", 1}, {"Problems", 1}} {
+	}{{"All", 8}, {"Running", 4}, {"App qubes", 7}, {"Templates", 1}, {"Disposables", 0}, {"Problems", 1}} {
 		c := r.m.chips[g]
 		if c.Title != want.title || c.Count != want.count {
 			t.Errorf("chip %d is %s %d, want %s %d", g, c.Title, c.Count, want.title, want.count)
+		}
+		if want.count == 0 {
+			if c.Visible() {
+				t.Errorf("the chip %s is there without a qube", want.title)
+			}
+			continue
 		}
 		test.Tap(c)
 		if len(r.shown()) != want.count || !c.Chosen {
@@ -628,4 +634,54 @@ func TestStandaloneAndDisposableTemplateAreAskedForByTheirNames(t *testing.T) {
 		r.tap("Create")
 		r.asked(call)
 	}
+}
+
+func TestDiskUpdatesAndDisposablesShowWhereTheyMatter(t *testing.T) {
+	s := household()
+	s.Disk = dom0.Disk{Size: 100e9, Used: 12e9}
+	r := dark(t, s)
+	r.mustSay("8 qubes · 4 running · 848 MB of memory in use · 12 GB of 100 GB disk in use")
+	r.fake.Edit(func(s *dom0.Snapshot) { s.Disk.Used = 97e9 })
+	r.mustSay("Only 3.0 GB of disk are left: remove what is not needed, or qubes will fail to start.")
+
+	r.fake.EditQube("debian-12", func(q *dom0.Qube) { q.Updates = true })
+	r.pick("debian-12")
+	r.mustSay("There are updates for it.")
+	if text := (column{key: colTemplate}).text(&r.m.table.chosen()[0]); text != "(template) · updates" {
+		t.Errorf("the table says %q", text)
+	}
+	r.fake.EditQube("vault", func(q *dom0.Qube) { q.DisposableTemplate = true })
+	r.pick("vault")
+	r.mustSay("Disposable template on debian-12 · halted · last backup: never · 2 vCPUs · 400 MB memory · offline")
+
+	disposables := r.m.chips[groupDisposables]
+	if disposables.Visible() {
+		t.Error("there is a chip for disposables without one")
+	}
+	r.fake.Edit(func(s *dom0.Snapshot) {
+		q := appQube("disp123", "red", dom0.Running)
+		q.Class, q.Template = dom0.DispVM, "vault"
+		s.Qubes = append(s.Qubes, q)
+	})
+	if !disposables.Visible() || disposables.Count != 1 {
+		t.Errorf("one disposable: the chip counts %d", disposables.Count)
+	}
+	test.Tap(disposables)
+	if got := r.shown(); !slices.Equal(got, []string{"disp123"}) {
+		t.Errorf("the disposables are %v", got)
+	}
+	r.fake.Edit(func(s *dom0.Snapshot) {
+		s.Qubes = slices.DeleteFunc(s.Qubes, func(q dom0.Qube) bool { return q.Class == dom0.DispVM })
+	})
+	if disposables.Visible() || len(r.shown()) != 8 {
+		t.Errorf("without a disposable the table shows %v", r.shown())
+	}
+}
+
+func TestRemovingTellsOfTheLastBackup(t *testing.T) {
+	r := dark(t, household())
+	r.fake.EditQube("vault", func(q *dom0.Qube) { q.LastBackup = noon.Add(-49 * time.Hour) })
+	r.pick("vault")
+	r.press(fyne.KeyDelete)
+	r.mustSay("All its files are deleted. Its last backup is of 12 Mar 11:00.")
 }

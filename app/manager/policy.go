@@ -94,6 +94,16 @@ func bundles(list []dom0.Permission, query []string, other func(dom0.Permission)
 	return all
 }
 
+// maxNames is how many qubes a line names; the search finds the others.
+const maxNames = 12
+
+func (b *bundle) names() string {
+	if len(b.qubes) <= maxNames {
+		return strings.Join(b.qubes, ", ")
+	}
+	return words.T("%s and %d more", strings.Join(b.qubes[:maxNames-1], ", "), len(b.qubes)-maxNames+1)
+}
+
 func mentions(text string, query []string) bool {
 	return !slices.ContainsFunc(query, func(w string) bool { return !contains(text, w) })
 }
@@ -148,7 +158,7 @@ func (o *permissions) line(b bundle) fyne.CanvasObject {
 	service.TextSize = normal
 	lines := container.New(layout.NewCustomPaddedVBoxLayout(1),
 		container.NewHBox(service, layout.NewSpacer(), container.NewCenter(how)))
-	for _, text := range wrap(strings.Join(b.qubes, ", "), room, small) {
+	for _, text := range wrap(b.names(), room, small) {
 		t := canvas.NewText(text, paint.Ink(theme.Muted))
 		t.TextSize = small
 		lines.Add(t)

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -76,22 +75,7 @@ func classWord(class dom0.Class) string {
 	return string(class)
 }
 
-// size writes bytes on a disk with a decimal unit, three digits at most.
-func size(bytes uint64) string {
-	if bytes < 1000 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	value, unit := float64(bytes)/1000, 0
-	units := []string{"kB", "MB", "GB", "TB", "PB", "EB"}
-	for value >= 999.5 && unit < len(units)-1 {
-		value /= 1000
-		unit++
-	}
-	if value < 9.95 {
-		return fmt.Sprintf("%.1f %s", value, units[unit])
-	}
-	return fmt.Sprintf("%.0f %s", value, units[unit])
-}
+func size(bytes uint64) string { return words.Size(bytes) }
 
 // since writes a moment so that it can be told from yesterday's.
 func since(t, now time.Time) string {

@@ -132,11 +132,43 @@ func (t *Tray) view(s *dom0.Snapshot) View {
 		}
 		v.Tip = words.T("Running: %s", strings.Join(names, ", "))
 	}
+	v.Menu = append(v.Menu, notifier.Entry{Key: "line", Separator: true})
+	v.Menu = append(v.Menu, t.system(s)...)
 	v.Menu = append(v.Menu,
-		notifier.Entry{Key: "line", Separator: true},
 		notifier.Entry{Key: "manager", Label: words.T("Open Qube Manager"), Activate: t.openManager})
 	return v
 }
+
+// system is what there is to know of the whole: updates, and the disk.
+func (t *Tray) system(s *dom0.Snapshot) (list []notifier.Entry) {
+	var updates []string
+	for i := range s.Qubes {
+		if s.Qubes[i].Updates {
+			updates = append(updates, string(s.Qubes[i].Name))
+		}
+	}
+	if len(updates) > 0 {
+		text := strings.Join(updates[:min(len(updates), maxUpdates)], ", ")
+		if more := len(updates) - maxUpdates; more > 0 {
+			text = words.T("%s and %d more", text, more)
+		}
+		list = append(list, notifier.Entry{Key: "updates", Label: words.T("Updates for %s", text), Activate: t.openManager})
+	}
+	if disk := s.Disk; disk.Size > 0 {
+		text := words.T("Disk: %s free", words.Size(disk.Size-min(disk.Used, disk.Size)))
+		if disk.Scarce() {
+			text = words.T("Disk: only %s free", words.Size(disk.Size-min(disk.Used, disk.Size)))
+		}
+		list = append(list, notifier.Entry{Key: "disk", Label: text, Disabled: !disk.Scarce(), Activate: t.openManager})
+	}
+	if len(list) > 0 {
+		list = append(list, notifier.Entry{Key: "system line", Separator: true})
+	}
+	return list
+}
+
+// maxUpdates is how many qubes the line of updates names.
+const maxUpdates = 3
 
 // actions is a qube's menu. An entry that makes no sense now is disabled
 // rather than away: the hand finds it where it was.

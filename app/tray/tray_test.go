@@ -211,3 +211,37 @@ func TestNothingCanBeDoneWithoutTheDaemon(t *testing.T) {
 		t.Errorf("the menu is\n%s", got)
 	}
 }
+
+func TestTheMenuTellsOfUpdatesAndTheDisk(t *testing.T) {
+	r := open(t)
+	r.fake.Edit(func(s *dom0.Snapshot) {
+		s.Disk = dom0.Disk{Size: 100e9, Used: 12e9}
+		for _, name := range []string{"debian-12", "fedora-41", "solo"} {
+			q := named(name, dom0.Halted)
+			q.Updates = true
+			s.Qubes = append(s.Qubes, q)
+		}
+	})
+	const want = `(No qube is running.)
+---
+Updates for debian-12, fedora-41, solo
+(Disk: 88 GB free)
+---
+Open Qube Manager
+`
+	if got := lines(r.view.Menu, ""); got != want {
+		t.Errorf("the menu is\n%s", got)
+	}
+	r.fake.Edit(func(s *dom0.Snapshot) {
+		s.Disk.Used = 97e9
+		q := named("zeta", dom0.Halted)
+		q.Updates = true
+		s.Qubes = append(s.Qubes, q)
+	})
+	r.opened = errors.New("no display")
+	r.pick("Updates for debian-12, fedora-41, solo and 1 more")
+	r.pick("Disk: only 3.0 GB free")
+	if len(r.notices) != 2 {
+		t.Errorf("the Manager was not asked for: %q", r.notices)
+	}
+}

@@ -37,6 +37,23 @@ func Memory(bytes uint64) string {
 	return fmt.Sprintf("%.1f GB", float64(bytes)/(1024*mb))
 }
 
+// Size writes bytes on a disk with a decimal unit, three digits at most.
+func Size(bytes uint64) string {
+	if bytes < 1000 {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	value, unit := float64(bytes)/1000, 0
+	units := []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	for value >= 999.5 && unit < len(units)-1 {
+		value /= 1000
+		unit++
+	}
+	if value < 9.95 {
+		return fmt.Sprintf("%.1f %s", value, units[unit])
+	}
+	return fmt.Sprintf("%.0f %s", value, units[unit])
+}
+
 // CouldNot is the first line about a failed piece of work: a job's kind, or
 // what a window does itself.
 func CouldNot(kind, name string) string {

@@ -223,6 +223,9 @@ func (m *member) manager(args []any) ([]any, error) {
 		return m.createQube(args)
 	case "CreateTemplate":
 		return jobResult(c.CreateTemplate(args[0].(string), args[1].(string)))
+	case "DiskSpace":
+		info, err := c.PoolInfo(m.s.ctx, c.View().System().Property("default_pool"))
+		return []any{uint64(max(info.Size, 0)), uint64(max(info.Used, 0))}, err
 	case "DraftProperties":
 		return rowsResult(c.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
 	case "Permissions":

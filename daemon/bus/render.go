@@ -39,6 +39,7 @@ func renderManager(v *core.View) properties {
 func renderQube(v *core.View, q core.Qube) properties {
 	label := q.Label()
 	engine, _ := v.Engine(q.Engine())
+	updates, _ := q.Feature("updates-available")
 	var started uint64
 	if t := q.Started(); !t.IsZero() {
 		started = uint64(t.Unix())
@@ -51,6 +52,7 @@ func renderQube(v *core.View, q core.Qube) properties {
 		"Memory": uint32(q.Number("memory")), "VCPUs": uint32(q.Number("vcpus")), "DefaultUser": q.Property("default_user"),
 		"StartTime": started, "MemoryUsed": uint64(q.MemoryUsed()), "CPUUsage": q.CPUUsage(), "DiskUsage": uint64(q.DiskUsage()),
 		"Error": q.Trouble(), "Outdated": q.Outdated(), "ProvidesNetwork": q.Property("provides_network") == "True",
+		"DisposableTemplate": q.Property("template_for_dispvms") == "True", "UpdatesAvailable": updates != "",
 		"LastBackup": uint64(max(q.Number("backup_timestamp"), 0)),
 	}
 }

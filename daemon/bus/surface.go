@@ -61,6 +61,8 @@ var (
 			{"CreateLabel", []param{{"name", "s"}, {"color", "u"}}, nil, owner},
 			{"CreateQube", []param{{"name", "s"}, {"class", "s"}, {"label", "s"}, {"properties", "a{sv}"}}, jobOut, owner},
 			{"CreateTemplate", []param{{"name", "s"}, {"recipe", "s"}}, jobOut, owner},
+			// DiskSpace is the size of the default pool and what is used of it, in bytes.
+			{"DiskSpace", nil, []param{{"size", "t"}, {"used", "t"}}, owner},
 			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
 			// Permissions: source, target, service, whether a person is asked first.
 			{"Permissions", []param{{"qube", "s"}}, []param{{"permissions", "a(sssb)"}}, owner},
@@ -115,10 +117,10 @@ var (
 			{"Volumes", nil, []param{{"volumes", "aa{sv}"}}, owner},
 		},
 		properties: []propertySpec{
-			{"CPUUsage", "d"}, {"Class", "s"}, {"DefaultUser", "s"}, {"DiskUsage", "t"}, {"Engine", "s"}, {"Error", "s"},
+			{"CPUUsage", "d"}, {"Class", "s"}, {"DefaultUser", "s"}, {"DiskUsage", "t"}, {"DisposableTemplate", "b"}, {"Engine", "s"}, {"Error", "s"},
 			{"Icon", "s"}, {"Isolation", "s"}, {"Label", "s"}, {"LabelColor", "u"}, {"LabelIndex", "u"}, {"LastBackup", "t"}, {"Memory", "u"},
 			{"MemoryUsed", "t"}, {"Name", "s"}, {"NetVM", "s"}, {"Outdated", "b"}, {"ProvidesNetwork", "b"}, {"QID", "u"}, {"StartTime", "t"},
-			{"State", "s"}, {"Template", "s"}, {"UUID", "s"}, {"VCPUs", "u"}, {"Weakness", "s"}, {"XID", "i"},
+			{"State", "s"}, {"Template", "s"}, {"UUID", "s"}, {"UpdatesAvailable", "b"}, {"VCPUs", "u"}, {"Weakness", "s"}, {"XID", "i"},
 		},
 		signals: eventSignal,
 	}

@@ -45,6 +45,9 @@ func (a allProperties) GetAll(message dbus.Message, iface string) (properties, *
 
 type managerMethods struct{ s *Service }
 
+// DiskSpace implements org.cubicle.Qubes1.Manager.
+func (managerMethods) DiskSpace() (size, used uint64, _ *dbus.Error) { return 100e9, 12e9, nil }
+
 // CreateQube implements org.cubicle.Qubes1.Manager.
 func (m managerMethods) CreateQube(name, class, label string, props properties) (dbus.ObjectPath, *dbus.Error) {
 	s := m.s

@@ -119,7 +119,7 @@ func (s *Service) Add(name string, class qube.Class, labelName, template string)
 		"Memory": dbus.MakeVariant(uint32(400)), "VCPUs": dbus.MakeVariant(uint32(2)), "DefaultUser": dbus.MakeVariant("user"),
 		"StartTime": dbus.MakeVariant(uint64(0)), "MemoryUsed": dbus.MakeVariant(uint64(0)), "CPUUsage": dbus.MakeVariant(0.0),
 		"DiskUsage": dbus.MakeVariant(uint64(300_000_000)), "Error": dbus.MakeVariant(""), "Outdated": dbus.MakeVariant(false), "ProvidesNetwork": dbus.MakeVariant(false),
-		"LastBackup": dbus.MakeVariant(uint64(0)),
+		"LastBackup": dbus.MakeVariant(uint64(0)), "DisposableTemplate": dbus.MakeVariant(false), "UpdatesAvailable": dbus.MakeVariant(false),
 	}
 	s.add(client.QubePath(uuid), client.QubeInterface, p)
 	return uuid

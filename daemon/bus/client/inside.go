@@ -40,6 +40,13 @@ func (c *Client) CheckProperty(ctx context.Context, class, template, name, value
 	return checked, err
 }
 
+// DiskSpace is the size of the default pool and what is used of it, in bytes;
+// 0 where the pool cannot tell.
+func (c *Client) DiskSpace(ctx context.Context) (size, used uint64, err error) {
+	err = c.call(ctx, RootPath, ManagerInterface+".DiskSpace", []any{&size, &used})
+	return size, used, err
+}
+
 // Apps are the desktop entries of the qube, by name.
 func (c *Client) Apps(ctx context.Context, uuid string) ([]App, error) {
 	var apps []App

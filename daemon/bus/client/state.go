@@ -40,6 +40,9 @@ type Qube struct {
 	Error           string    // why the qube is broken, else empty
 	Outdated        bool      // runs on an older version of its template
 	LastBackup      time.Time // zero: never
+	// DisposableTemplate tells whether disposables are made from it.
+	DisposableTemplate bool
+	UpdatesAvailable   bool // it has said so
 }
 
 // Label is a colour that qubes can have.
@@ -233,6 +236,8 @@ func (q *Qube) load(p properties) {
 	load(&q.DiskUsage, p["DiskUsage"])
 	load(&q.Error, p["Error"])
 	load(&q.Outdated, p["Outdated"])
+	load(&q.DisposableTemplate, p["DisposableTemplate"])
+	load(&q.UpdatesAvailable, p["UpdatesAvailable"])
 	loadTime(&q.StartTime, p, "StartTime")
 	loadTime(&q.LastBackup, p, "LastBackup")
 }
