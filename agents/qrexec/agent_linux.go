@@ -38,6 +38,9 @@ type Options struct {
 	DataDirs    []string // XDG data folders, each with applications/ in it; empty: those of the session
 	Trigger     string   // socket for qrexec-client-vm; "-" for none
 	Program     string   // our own, which runs services in processes of their own
+	// ForkServer is the socket of a user's fork server, %s being the user:
+	// calls go there if somebody listens. Empty: we start all programs.
+	ForkServer string
 
 	// Settled is closed once commands may run; nil: they may.
 	Settled <-chan struct{}
@@ -76,8 +79,8 @@ const (
 	dom0 vchan.Domain = 0
 
 	dialTimeout  = 120 * time.Second // for the caller to open the data channel
-	helloTimeout = 60 * time.Second
-	maxCalls     = 256 // upstream's table size
+	helloTimeout = 60 * time.Second  // for a program, or dom0, to say what it wants
+	maxCalls     = 256               // upstream's table size
 
 	firstPause = 20 * time.Millisecond
 	lastPause  = 250 * time.Millisecond
@@ -89,6 +92,7 @@ type agent struct {
 	transport vchan.Transport
 	calls     sync.WaitGroup
 	slots     chan struct{} // one token a running call
+	env       []string      // of all programs, in a fork server; nil: that of the session
 }
 
 // Run serves dom0's control channel over t until ctx ends, opening it again
@@ -232,7 +236,11 @@ func (a *agent) begin(ctx context.Context, c *controlChannel, e wire.Exec, justE
 		defer func() { <-a.slots }()
 		defer c.terminated(e.Domain, e.Port)
 		log := a.Log.With("domain", e.Domain, "port", e.Port)
-		if err := a.call(ctx, log, e, justExec); err != nil && ctx.Err() == nil {
+		taken, err := a.handOver(ctx, log, e, justExec)
+		if err == nil && !taken {
+			err = a.call(ctx, log, e, justExec)
+		}
+		if err != nil && ctx.Err() == nil {
 			log.Warn("call failed", "err", err)
 		}
 	})

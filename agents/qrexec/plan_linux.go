@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"cubicle/agents/session"
@@ -93,6 +94,9 @@ func (a *agent) asUser(p *plan, name string, noGUI bool) error {
 // userEnv is the environment of u's programs: that of the session for its
 // user, and of the display alone for others.
 func (a *agent) userEnv(u session.User, noGUI bool) []string {
+	if a.env != nil {
+		return slices.Clone(a.env)
+	}
 	env := []string{"HOME=" + u.Home, "LOGNAME=" + u.Name, "PATH=" + session.Path, "SHELL=" + u.Shell, "USER=" + u.Name}
 	if lang := os.Getenv("LANG"); lang != "" {
 		env = append(env, "LANG="+lang)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -40,6 +41,8 @@ type commands struct {
 	Unpack   unpackCmd   `cmd:"" help:"Receive files of another qube on the standard input." hidden:""`
 	OpenFile openFileCmd `cmd:"" help:"Open a file of another qube, which is on the standard input." hidden:""`
 	OpenURL  openURLCmd  `cmd:"" name:"open-url" help:"Open a link of another qube, which is on the standard input." hidden:""`
+
+	ForkServer forkServerCmd `cmd:"" help:"Run commands and services in our session for the qrexec agent."`
 
 	ClientVM clientVMCmd `cmd:"" name:"client-vm" help:"Ask for a service of another qube, if dom0's policy allows it."`
 	Gui      guiCmd      `cmd:"" help:"Show the windows of an X display in dom0."`
@@ -106,14 +109,24 @@ func transport(local string) (vchan.Transport, error) {
 }
 
 type qrexecCmd struct {
-	Local     string `help:"Socket of the link's relay." default:"${local}"`
-	Share     bool   `help:"Be that relay: hold the link to dom0 for all agents."`
-	SettledFD int    `name:"settled-fd" help:"Descriptor whose end tells that commands may run." placeholder:"N"`
+	Local            string `help:"Socket of the link's relay." default:"${local}"`
+	Share            bool   `help:"Be that relay: hold the link to dom0 for all agents."`
+	AgentSocket      string `help:"Socket for programs that ask for services elsewhere." default:"${trigger}" placeholder:"PATH"`
+	ForkServerSocket string `help:"Socket of a user's fork server, %s being the user." default:"${forks}" placeholder:"PATH"`
+	NoForkServer     bool   `help:"Start all programs from here."`
+	SettledFD        int    `name:"settled-fd" help:"Descriptor whose end tells that commands may run." placeholder:"N"`
 }
 
 func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
+	// It passes things on and computes nothing: without a second thread at work,
+	// a call is handed on without waking another processor.
+	runtime.GOMAXPROCS(1)
 	serve := func(ctx context.Context, t vchan.Transport) error {
-		return qrexec.Run(ctx, t, qrexec.Options{Log: log, Settled: over(c.SettledFD)})
+		o := qrexec.Options{Log: log, Settled: over(c.SettledFD), Trigger: c.AgentSocket}
+		if _, sockets := t.(*vchan.Unix); sockets && !c.NoForkServer { // over the link, a fork server could open no channel
+			o.ForkServer = c.ForkServerSocket
+		}
+		return qrexec.Run(ctx, t, o)
 	}
 	if !c.Share {
 		t, err := transport(c.Local)
@@ -137,6 +150,19 @@ func (c qrexecCmd) Run(ctx context.Context, log *slog.Logger) error {
 		err = failed
 	}
 	return ended(ctx, err)
+}
+
+type forkServerCmd struct {
+	Socket string `arg:"" optional:"" help:"Where the agent hands calls over (default: upstream's place for the user)."`
+	Local  string `help:"Socket of the link's relay." default:"${local}"`
+}
+
+func (c forkServerCmd) Run(ctx context.Context, log *slog.Logger) error {
+	t, err := transport(c.Local)
+	if err != nil {
+		return err
+	}
+	return ended(ctx, qrexec.ServeForks(ctx, t, c.Socket, qrexec.Options{Log: log}))
 }
 
 type clientVMCmd struct {
@@ -252,6 +278,8 @@ func byName(argv0 string) []string {
 		return []string{"gui"}
 	case "qrexec-agent":
 		return []string{"qrexec"}
+	case "qrexec-fork-server":
+		return []string{"fork-server"}
 	case "qrexec-client-vm":
 		return []string{"client-vm"}
 	case "qubesdb-daemon":
@@ -285,7 +313,7 @@ func main() {
 	args := append(byName(os.Args[0]), os.Args[1:]...)
 	var cli commands
 	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."),
-		kong.Vars{"local": link.Local, "trigger": qrexec.TriggerSocket, "status": session.StateFile})
+		kong.Vars{"local": link.Local, "trigger": qrexec.TriggerSocket, "forks": qrexec.ForkServerSocket, "status": session.StateFile})
 	k, err := parser.Parse(args)
 	parser.FatalIfErrorf(err)
 
