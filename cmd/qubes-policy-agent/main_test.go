@@ -17,11 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
 	"cubicle/app/dom0/dom0test"
 	"cubicle/daemon/paths"
 	"cubicle/daemon/qube"
+	"cubicle/guid/notice/noticetest"
 	"cubicle/guid/screen"
 	"cubicle/guid/x11"
 	"cubicle/guid/x11/x11test"
@@ -49,17 +48,29 @@ type rig struct {
 	log      bytes.Buffer
 }
 
-func start(t *testing.T) *rig {
-	t.Helper()
+func TestOnAScreen(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts an X server")
+		t.Skip("starts X servers")
 	}
-	r := &rig{t: t, ended: make(chan error, 1)}
-	folder := t.TempDir()
-	program := filepath.Join(folder, "qubes-policy-agent")
+	program := filepath.Join(t.TempDir(), "qubes-policy-agent")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	for name, test := range map[string]func(r *rig){
+		"a person answers":                         (*rig).testAnswers,
+		"Enter too early allows nothing":           (*rig).testTooEarly,
+		"questions end":                            (*rig).testEnds,
+		"denials are told":                         (*rig).testNews,
+		"a killed agent takes its questions along": (*rig).testKilled,
+	} {
+		t.Run(name, func(t *testing.T) { test(start(t, program)) })
+	}
+}
+
+func start(t *testing.T, program string) *rig {
+	t.Helper()
+	r := &rig{t: t, ended: make(chan error, 1)}
+	folder := t.TempDir()
 	root, err := paths.New(folder)
 	if err != nil {
 		t.Fatal(err)
@@ -288,8 +299,8 @@ func (r *rig) write(text string) {
 	}
 }
 
-func TestAPersonAnswers(t *testing.T) {
-	r := start(t)
+func (r *rig) testAnswers() {
+	t := r.t
 
 	// Typing chooses, Enter allows.
 	c := r.ask("work", "")
@@ -330,8 +341,8 @@ func TestAPersonAnswers(t *testing.T) {
 }
 
 // A window that appears under somebody's fingers is not answered by them.
-func TestEnterTooEarlyAllowsNothing(t *testing.T) {
-	r := start(t)
+func (r *rig) testTooEarly() {
+	t := r.t
 	for range 5 {
 		c := r.ask("work", "untrusted")
 		r.eventually("the window", func() bool { return len(r.windows("work asks")) == 1 })
@@ -364,8 +375,8 @@ const afterFocus = time.Second
 
 // One question at a time; a caller that gives up takes his away, and a dialog
 // that dies denies its own question alone.
-func TestQuestionsEnd(t *testing.T) {
-	r := start(t)
+func (r *rig) testEnds() {
+	t := r.t
 	first := r.ask("work", "")
 	r.dialog("work")
 	second := r.ask("personal", "untrusted")
@@ -416,16 +427,8 @@ func (r *rig) kill(w screen.Window) {
 	}
 }
 
-// desk is a notification daemon.
-type desk chan string
-
-func (d desk) Notify(_ string, _ uint32, _, summary, body string, _ []string, _ map[string]dbus.Variant, _ int32) (uint32, *dbus.Error) {
-	d <- summary + ": " + body
-	return 7, nil
-}
-
-func TestDenialsAreTold(t *testing.T) {
-	r := start(t)
+func (r *rig) testNews() {
+	t := r.t
 	news := map[string]string{"resolution": "deny", "source": "work", "service": "<i>q.S", "argument": "+", "target": "vault"}
 	r.send("policy.Notify", news).answers(t, "")
 	r.eventually("a notice of our own", func() bool {
@@ -434,26 +437,34 @@ func TestDenialsAreTold(t *testing.T) {
 	})
 	r.shot("notice")
 
-	conn, err := dbus.Connect(r.bus)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	d := make(desk, 4)
-	if err := conn.Export(d, "/org/freedesktop/Notifications", "org.freedesktop.Notifications"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.RequestName("org.freedesktop.Notifications", 0); err != nil {
-		t.Fatal(err)
-	}
+	d := noticetest.Serve(t, r.bus)
 	news["source"] = "personal"
 	r.send("policy.Notify", news).answers(t, "")
+	if got := d.Next(t); got.Title != "Call denied" || !strings.HasPrefix(got.Text, "personal was denied _i_q.S to vault.") {
+		t.Errorf("the notification says %+v", got)
+	}
+}
+
+// Nothing of a killed agent stands about: nobody would hear the answer.
+func (r *rig) testKilled() {
+	t := r.t
+	c := r.ask("work", "untrusted")
+	r.dialog("work")
+	if err := r.agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-r.ended
+	r.ended <- nil // as it should be
 	select {
-	case got := <-d:
-		if !strings.HasPrefix(got, "Call denied: personal was denied _i_q.S to vault.") {
-			t.Errorf("the notification says %q", got)
+	case got := <-c.answer:
+		if strings.HasPrefix(got, "allow") {
+			t.Errorf("answered %q", got)
 		}
 	case <-time.After(patience):
-		t.Fatal("no notification")
+		t.Error("the caller waits")
+	}
+	r.gone("work")
+	if err := os.Remove(r.socket); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,52 +1,16 @@
 package supervise
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/godbus/dbus/v5"
+	"cubicle/guid/notice/noticetest"
 )
 
-// sessionBus runs a bus of the test's own and returns its address.
-func sessionBus(t *testing.T) string {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd := exec.Command("dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=3", "--address=unix:path="+filepath.Join(t.TempDir(), "bus"))
-	cmd.ExtraFiles = []*os.File{w}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	r.SetReadDeadline(time.Now().Add(time.Minute))
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(line)
-}
-
-// desk is a notification daemon.
-type desk chan [2]string
-
-func (d desk) Notify(_ string, _ uint32, _, summary, body string, _ []string, _ map[string]dbus.Variant, _ int32) (uint32, *dbus.Error) {
-	d <- [2]string{summary, body}
-	return 1, nil
-}
-
 func TestNoticesReachTheDesktop(t *testing.T) {
-	address := sessionBus(t)
+	address := noticetest.Bus(t)
 	show := SessionBus(address)
 	notice, ok := noticeOf(Qube{Name: "work"}, &EndError{"work", ExitOffence})
 	if !ok {
@@ -55,30 +19,19 @@ func TestNoticesReachTheDesktop(t *testing.T) {
 	if err := show(t.Context(), notice); err == nil {
 		t.Error("nobody shows notifications, and yet there is no error")
 	}
-	conn, err := dbus.Connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	d := make(desk, 1)
-	if err := conn.Export(d, "/org/freedesktop/Notifications", "org.freedesktop.Notifications"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.RequestName("org.freedesktop.Notifications", 0); err != nil {
-		t.Fatal(err)
-	}
+	d := noticetest.Serve(t, address)
 	if err := show(t.Context(), notice); err != nil {
 		t.Fatal(err)
 	}
-	got := <-d
-	if got[0] != "The windows of work vanished" || !strings.Contains(got[1], "the qube broke the rules of the GUI protocol") {
-		t.Errorf("the notification says %q", got)
+	got := d.Next(t)
+	if got.Title != "The windows of work vanished" || !strings.Contains(got.Text, "the qube broke the rules of the GUI protocol") {
+		t.Errorf("the notification says %+v", got)
 	}
 	if err := show(t.Context(), Notice{"a", "<b>&"}); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-d; got[1] != "&lt;b&gt;&amp;" {
-		t.Errorf("markup stays markup: %q", got)
+	if got := d.Next(t); got.Text != "&lt;b&gt;&amp;" {
+		t.Errorf("markup stays markup: %+v", got)
 	}
 }
 
