@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cubicle/daemon/qrexec/client"
 	"cubicle/daemon/qrexec/control"
 )
@@ -75,6 +77,7 @@ func TestCalls(t *testing.T) {
 func TestClientProgram(t *testing.T) {
 	s := newSystem(t)
 	s.qube(workDomain, "work").start()
+	s.rpc("t.Local", "#!/bin/sh\nprintf \"$1 \"; cat; exit 8\n")
 	for _, c := range []struct {
 		args   []string
 		stdin  string
@@ -87,6 +90,12 @@ func TestClientProgram(t *testing.T) {
 		{[]string{"-d", "work", "-t", `DEFAULT:printf '\033[31m\n'`}, "", 0, "_[31m\n"},
 		{[]string{"-d", "work", "-e", "DEFAULT:exit 9"}, "", 0, ""},
 		{[]string{"-d", "nobody", "DEFAULT:true"}, "", 1, ""},
+		{[]string{"-d", "work", "-l", "echo to the qube; exec >&-; cat >&2; exit 3", "DEFAULT:cat"}, "", 3, ""},
+		{[]string{"-d", "work", "-l", "exec cat", "DEFAULT:exit 4"}, "", 4, ""},
+		{[]string{"-d", "dom0", "DEFAULT:QUBESRPC t.None+ dom0"}, "", 127, ""},
+		{[]string{"-d", "dom0", "DEFAULT:QUBESRPC t.Local+arg dom0"}, "in", 8, "arg in"},
+		{[]string{"-d", "dom0", "DEFAULT:id"}, "", 1, ""},
+		{[]string{"-d", "dom0", "-e", "DEFAULT:QUBESRPC t.Local+ dom0"}, "", 1, ""},
 	} {
 		cmd := exec.Command(program(t, "qrexec-client"), c.args...)
 		cmd.Env = append(os.Environ(), "CUBICLE_ROOT="+string(s.root))
@@ -98,6 +107,39 @@ func TestClientProgram(t *testing.T) {
 		if got := cmd.ProcessState.ExitCode(); got != c.status || string(out) != c.out {
 			t.Errorf("%q: status %d, out %q", c.args, got, out)
 		}
+	}
+}
+
+// TestStdinSocket: the standard input is a socket, which is used for both
+// directions.
+func TestStdinSocket(t *testing.T) {
+	s := newSystem(t)
+	s.qube(workDomain, "work").start()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	cmd := exec.Command(program(t, "qrexec-client"), "-d", "work", "--use-stdin-socket", "DEFAULT:cat; exit 2")
+	cmd.Env = append(os.Environ(), "CUBICLE_ROOT="+string(s.root))
+	cmd.Stdin = theirs
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ours.Write([]byte("there and back")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Shutdown(fds[0], unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(ours); err != nil || string(b) != "there and back" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("%v", cmd.ProcessState)
 	}
 }
 

@@ -112,7 +112,7 @@ func (r *Router) decided(v control.Verdict) {
 		return
 	}
 	if !v.Allowed {
-		ask.q.log.Info("call refused", "service", cut(ask.service), "why", v.Reason)
+		ask.q.log.Debug("call refused", "service", cut(ask.service), "why", v.Reason) // qubesd logs it
 		r.refuse(ask)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,9 +27,7 @@ func builtins(root paths.Root) func(*wire.RPC) (service.Builtin, bool) {
 		"qubes.NotifyUpdates":   {Addr: misc},
 		"qubes.NotifyTools":     {Addr: misc},
 	}
-	// The Admin API, with its own framing of replies.
 	qubesd := service.Builtin{Addr: unixAddr(root.Qubesd())}
-	families := []string{"admin."}
 	api := adminclient.New(root)
 
 	return func(r *wire.RPC) (service.Builtin, bool) {
@@ -41,10 +40,8 @@ func builtins(root paths.Root) func(*wire.RPC) (service.Builtin, bool) {
 				return api.ServePolicy(ctx, r, s.Stdin, s.Stdout, s.Stderr)
 			}}, true
 		}
-		for _, family := range families {
-			if strings.HasPrefix(r.Service, family) {
-				return qubesd, true
-			}
+		if strings.HasPrefix(r.Service, "admin.") { // whose replies have a framing of their own
+			return qubesd, true
 		}
 		switch r.Service {
 		case "qubes.GetDate":
@@ -114,7 +111,7 @@ func (c clock) fromClockQube(ctx context.Context, argument, layout string) (stri
 	if err != nil {
 		return "", fmt.Errorf("clock qube: %w", err)
 	}
-	if !strings.Contains(" "+state+" ", " power_state=Running ") {
+	if !slices.Contains(strings.Fields(state), "power_state=Running") {
 		return "", nil
 	}
 	var out limited
