@@ -11,7 +11,7 @@ func FromDaemon() []string {
 		"waiting for its agent",
 		"making its volumes",
 		"writing it down",
-		"copying its volumes",
+		"copying its volumes", "copying its system", "copying its files",
 		"a name is needed",
 		"must begin with a letter",
 		"only letters, digits, '_', '.' and '-' are allowed",

@@ -63,8 +63,9 @@ func (c *Core) construct(ctx context.Context, text string, n plan, p *progress) 
 	undo := &undo{log: c.log.With("qube", string(n.rec.Name))}
 	defer undo.run()
 	undo.push("remove the qube", func(context.Context) error { return c.unreserve(n.rec) })
-	p.report(0.1, text+" — making its volumes")
-	if err := c.createVolumes(ctx, n.imagine(c.View()), n.copies, undo); err != nil {
+	if err := c.createVolumes(ctx, n.imagine(c.View()), n.copies, undo, func(done float64, what string) {
+		p.report(0.1+0.8*done, text+" — "+what)
+	}); err != nil {
 		return err
 	}
 	if n.from != nil {
@@ -298,8 +299,7 @@ func (c *Core) CreateTemplate(name, recipe string) (uint64, error) {
 		// The image says how large the root is.
 		rec.Volumes[rootVolume] = store.Volume{Pool: rec.Volumes[rootVolume].Pool, Size: info.Size()}
 		q := Qube{c.View(), &entry{rec: rec}}
-		p.report(0.96, text+" — making its volumes")
-		if err := c.createVolumes(ctx, q, nil, undo); err != nil {
+		if err := c.createVolumes(ctx, q, nil, undo, func(_ float64, what string) { p.report(0.96, text+" — "+what) }); err != nil {
 			return err
 		}
 		root, _ = q.Volume(rootVolume)

@@ -1,10 +1,12 @@
 package core_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
 	"cubicle/daemon/core"
+	"cubicle/daemon/core/coretest"
 )
 
 func TestAKeptRevisionIsKeptByTheRunThatGoesOnAndByTheNextDaemon(t *testing.T) {
@@ -54,5 +56,33 @@ func TestAKeptRevisionIsKeptByTheRunThatGoesOnAndByTheNextDaemon(t *testing.T) {
 	}
 	if info, err := s.VolumeInfo(ctx, id, "private"); err != nil || len(info.Spec.Kept) != 0 {
 		t.Errorf("let go, it still keeps %q, %v", info.Spec.Kept, err)
+	}
+}
+
+// A standalone qube has a copy of its template's system, and the job that
+// makes it says what it is at.
+func TestTheJobOfAStandaloneQubeSaysWhatItCopies(t *testing.T) {
+	s, w, _ := newSystem(t, core.WallClock{})
+	t.Cleanup(func() { s.Close() })
+	create := func() (uint64, error) {
+		return s.Create(core.NewQube{Name: "solo", Class: "StandaloneVM", Label: "red", Template: "debian-12", Creator: "dom0"})
+	}
+	w.Set(func(w *coretest.World) {
+		w.FailPool = map[string]error{"clone appvms/solo/private": errors.New("the disk is gone")}
+	})
+	id, err := create()
+	if s.Done(id, err) == nil {
+		t.Fatal("the copy did not fail")
+	}
+	if j, ok := s.View().Job(id); !ok || j.Text != "Creating solo — copying its files" || j.Progress <= 0.1 || j.Progress >= 0.9 {
+		t.Errorf("the job says %+v", j)
+	}
+	w.Set(func(w *coretest.World) { w.FailPool = nil })
+	if err := s.Done(create()); err != nil {
+		t.Fatal(err)
+	}
+	solo, _ := s.View().Named("solo")
+	if root, _ := solo.Volume("root"); !root.Spec.SaveOnStop || root.Spec.Source != "" {
+		t.Errorf("its system is %+v, not its own", root.Spec)
 	}
 }

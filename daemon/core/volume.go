@@ -218,14 +218,17 @@ func (c *Core) ResizeVolume(ctx context.Context, id qube.UUID, name string, size
 	})
 }
 
-// createVolumes makes all volumes of a new qube, those in copies from there.
-func (c *Core) createVolumes(ctx context.Context, q Qube, copies map[string]Volume, undo *undo) error {
-	for _, v := range q.Volumes() {
+// createVolumes makes all volumes of a new qube, those in copies from there,
+// and tells before each what share of them is done.
+func (c *Core) createVolumes(ctx context.Context, q Qube, copies map[string]Volume, undo *undo, report func(done float64, what string)) error {
+	volumes := q.Volumes()
+	for i, v := range volumes {
 		p, err := c.pool(v.Pool)
 		if err != nil {
 			return err
 		}
 		src, copied := copies[v.Name]
+		report(float64(i)/float64(len(volumes)), making(v.Name, copied))
 		if copied && src.Pool == v.Pool {
 			err = p.Clone(ctx, v.Spec, src.Spec.VID)
 		} else {
@@ -242,6 +245,17 @@ func (c *Core) createVolumes(ctx context.Context, q Qube, copies map[string]Volu
 		}
 	}
 	return nil
+}
+
+// making is what a job says that makes a volume.
+func making(volume string, copied bool) string {
+	switch {
+	case copied && volume == rootVolume:
+		return "copying its system"
+	case copied && volume == privateVolume:
+		return "copying its files"
+	}
+	return "making its volumes"
 }
 
 // carry copies what a volume holds to one in another pool.
