@@ -66,6 +66,8 @@ func TestDesktop(t *testing.T) {
 			t.Run("command line", d.testCommandLine)
 			t.Run("disposable", d.testDisposable)
 			t.Run("ask", d.testAsk)
+			t.Run("policy", d.testPolicy)
+			t.Run("copy from dom0", d.testCopyFromDom0)
 			t.Run("qubesdb", d.testQubesDB)
 			t.Run("keyboard", d.testKeyboard)
 			t.Run("import", d.testImport)

@@ -112,7 +112,7 @@ type copyProgress struct {
 }
 
 func (e *env) copyBar(files *send.Files, to string, without bool) *copyProgress {
-	p := &copyProgress{total: files.Bytes, what: fmt.Sprintf("%d files to %s", files.Count, to), since: time.Now()}
+	p := &copyProgress{total: files.Bytes, what: "to " + to, since: time.Now()}
 	if columns, _ := terminalOf(e.Err); !without && columns >= 20 {
 		p.out = e.Err.(*os.File)
 	}
