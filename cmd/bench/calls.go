@@ -173,7 +173,7 @@ func (p *pair) rates(ctx context.Context, c counts, out *callsResult) error {
 		{&out.open, "calls --count=%d " + p.service("True"), c.calls},
 		{&out.spawned, "calls --client --count=%d " + p.service("True"), c.calls},
 		{&out.spawnedTog, fmt.Sprintf("calls --client --parallel=%d --count=%%d ", callsTogether) + p.service("True"), 4 * c.calls},
-		{&out.openTogether, fmt.Sprintf("calls --parallel=%d --count=%%d ", callsTogether) + p.service("True"), c.manyCalls},
+		{&out.openTogether, fmt.Sprintf("calls --parallel=%d --count=%%d ", callsTogether) + p.service("True"), c.manyCalls[p.s.engine]},
 	} {
 		var told struct {
 			Median, P99, Took time.Duration
