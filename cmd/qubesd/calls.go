@@ -11,6 +11,7 @@ import (
 	"cubicle/daemon/core"
 	"cubicle/daemon/paths"
 	"cubicle/daemon/policy"
+	"cubicle/daemon/vchan"
 )
 
 // decider decides the calls between qubes.
@@ -47,4 +48,15 @@ func serveDecider(d *calls.Calls, root paths.Root, group int, failed chan<- erro
 		}()
 	}
 	return nil
+}
+
+// running are the domains of the qubes that run already.
+func running(v *core.View) []vchan.Domain {
+	var domains []vchan.Domain
+	for _, q := range v.Qubes() {
+		if q.XID() > 0 {
+			domains = append(domains, vchan.Domain(q.XID()))
+		}
+	}
+	return domains
 }

@@ -128,6 +128,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 		return err
 	}
 	defer c.Close()
+	r.Running(running(c.View()))
 
 	busCtx, endBus := context.WithCancel(context.Background())
 	var work sync.WaitGroup

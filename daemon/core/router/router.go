@@ -35,12 +35,16 @@ type Router struct {
 	conn   *control.Conn
 	stream net.Conn
 	up     map[vchan.Domain]*link
-	onUp   func(control.Qube)
-	wrote  func(d vchan.Domain, path string)
-	asked  map[uint64]chan control.Message // capacity 1
-	asks   uint64
-	calls  map[uint64]*call // of the qrexecd that came last
-	decide Decider          // set once deciding is closed
+	// late are the domains that ran before us and were not announced yet; nil
+	// before Running. complete is closed when there are none any more.
+	late     map[vchan.Domain]bool
+	complete chan struct{}
+	onUp     func(control.Qube)
+	wrote    func(d vchan.Domain, path string)
+	asked    map[uint64]chan control.Message // capacity 1
+	asks     uint64
+	calls    map[uint64]*call // of the qrexecd that came last
+	decide   Decider          // set once deciding is closed
 
 	deciding chan struct{}
 }
@@ -70,6 +74,7 @@ func Listen(l *net.UnixListener, uids []int, log *slog.Logger) *Router {
 		asked:  map[uint64]chan control.Message{},
 		calls:  map[uint64]*call{},
 
+		complete: make(chan struct{}),
 		deciding: make(chan struct{}),
 	}
 	r.life, r.end = context.WithCancelCause(context.Background())
@@ -101,6 +106,41 @@ func (r *Router) Close() error {
 // Agents implements core.Router.
 func (r *Router) Agents() <-chan core.AgentEvent { return r.agents }
 
+// Running tells which domains ran before us, once and for all. Only when each
+// of them was announced by Up, or is gone by Down, is qrexecd told that it
+// knows all: what it had of others, their calls among it, it drops then.
+func (r *Router) Running(domains []vchan.Domain) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.late != nil {
+		return
+	}
+	r.late = map[vchan.Domain]bool{}
+	for _, d := range domains {
+		if r.up[d] == nil {
+			r.late[d] = true
+		}
+	}
+	r.settle()
+}
+
+// announced notes that qrexecd was told of a domain, or will not be.
+func (r *Router) announced(d vchan.Domain) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.late[d] {
+		delete(r.late, d)
+		r.settle()
+	}
+}
+
+// settle lets qrexecd be told that it knows all domains; mu is held.
+func (r *Router) settle() {
+	if len(r.late) == 0 {
+		close(r.complete)
+	}
+}
+
 // Up implements core.Router. It waits for qrexecd if need be.
 func (r *Router) Up(ctx context.Context, q control.Qube) error {
 	l := &link{qube: q, listen: make(chan error, 1)}
@@ -109,6 +149,7 @@ func (r *Router) Up(ctx context.Context, q control.Qube) error {
 	conn, onUp := r.conn, r.onUp
 	r.mu.Unlock()
 	r.tell(conn, control.Message{Kind: control.Up, Qube: &q})
+	r.announced(q.Domain)
 	if onUp != nil {
 		onUp(q)
 	}
@@ -136,6 +177,7 @@ func (r *Router) Down(d vchan.Domain) {
 	if known {
 		r.tell(conn, control.Message{Kind: control.Down, Domain: d})
 	}
+	r.announced(d)
 }
 
 // tell sends a message to qrexecd, if it is there. When sending fails the
@@ -240,9 +282,15 @@ func (r *Router) serve(stream net.Conn) error {
 			return err
 		}
 	}
-	if err := conn.Send(control.Message{Kind: control.Synced}); err != nil {
-		return err
-	}
+	ended := make(chan struct{})
+	defer close(ended)
+	r.work.Go(func() {
+		select {
+		case <-r.complete:
+			r.tell(conn, control.Message{Kind: control.Synced})
+		case <-ended:
+		}
+	})
 	for {
 		m, err := conn.Receive()
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/vchan"
 )
 
 func listen(t *testing.T, uids ...int) (*Router, string) {
@@ -24,6 +25,7 @@ func listen(t *testing.T, uids ...int) (*Router, string) {
 	}
 	r := Listen(l, uids, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { r.Close() })
+	r.Running(nil)
 	return r, path
 }
 
@@ -120,4 +122,35 @@ func TestStrangersAreRefused(t *testing.T) {
 	if m, err := c.Receive(); err == nil {
 		t.Errorf("a stranger was told %+v", m)
 	}
+}
+
+// A qubesd that has just begun does not know all qubes yet: until it does,
+// qrexecd must not think that the others are gone.
+func TestSyncedComesAfterAllThatRan(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Listen(l, []int{os.Getuid()}, slog.New(slog.DiscardHandler))
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	up := func(q control.Qube) { go func() { _ = r.Up(ctx, q) }() }
+	c, _ := qrexecd(t, path)
+	up(control.Qube{Domain: 0x8001, Name: "work"})
+	expect(t, c, control.Up)
+	r.Running([]vchan.Domain{0x8001, 0x8002, 0x8003})
+	up(control.Qube{Domain: 0x8004, Name: "new"})
+	expect(t, c, control.Up)
+	r.Down(0x8003) // it ended meanwhile
+	up(control.Qube{Domain: 0x8002, Name: "mail"})
+	expect(t, c, control.Up)
+	expect(t, c, control.Synced)
+	// Another qrexecd hears all of them at once.
+	c, _ = qrexecd(t, path)
+	for range 3 {
+		expect(t, c, control.Up)
+	}
+	expect(t, c, control.Synced)
 }
