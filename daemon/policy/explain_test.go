@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -81,4 +82,45 @@ func TestExplanationsForPeople(t *testing.T) {
 			t.Errorf("%q: %s", target, d)
 		}
 	}
+}
+
+// FuzzExplainAll reads any questions: each line but empty ones has an answer
+// on a line.
+func FuzzExplainAll(f *testing.F) {
+	f.Add(`{"source":"work","target":"mail","service":"t.Svc+k"}` + "\n\n" + `{"source":"far","target":"@dispvm","service":"t.Svc","requested_source":"x"}`)
+	f.Add("{\n[]\nnull\n\"\"\n1")
+	f.Add(`{"source":"work","target":"","service":"q.A+"}` + "\r\n{}")
+	s, err := ParseSystem(readExamples(f).Systems["std"])
+	if err != nil {
+		f.Fatal(err)
+	}
+	p, err := Load(write(f, f.TempDir(), map[string]string{"policy.d/30-a.policy": "t.Svc * work mail ask\nq.A * @anyvm @dispvm allow\n* * @anyvm @anyvm deny notify=no\n"}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, questions string) {
+		var b bytes.Buffer
+		if err := ExplainAll(p, nil, s, strings.NewReader(questions), &b); err != nil {
+			return // a line that is too long
+		}
+		asked := 0
+		for line := range strings.SplitSeq(questions, "\n") {
+			if strings.TrimSpace(line) != "" {
+				asked++
+			}
+		}
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		if asked == 0 {
+			lines = nil
+		}
+		if len(lines) != asked && b.Len() > 0 || b.Len() == 0 && asked != 0 {
+			t.Fatalf("%d questions, answers %q", asked, b.String())
+		}
+		for _, line := range lines {
+			var e struct{ Result Result }
+			if err := json.Unmarshal([]byte(line), &e); err != nil || e.Result == "" {
+				t.Fatalf("%q: %v", line, err)
+			}
+		}
+	})
 }
