@@ -189,6 +189,7 @@ func (v *View) cutRings(log *slog.Logger) {
 // that do not.
 func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 	states := map[qube.UUID]engine.MachineState{}
+	troubles := map[qube.UUID]string{}
 	orderly := map[qube.UUID]bool{} // ended by themselves while nobody looked
 	for _, e := range c.cfg.Engines {
 		found, err := e.Running(ctx)
@@ -198,6 +199,9 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 		for _, m := range found {
 			id := qube.UUID(m.UUID)
 			f, ok := known[id]
+			if m.Trouble != "" && ok && f.Engine != e.Name() {
+				continue // the other engine tells of it as well
+			}
 			if _, exists := c.View().Lookup(id); !ok || !exists || f.Engine != e.Name() {
 				c.log.Warn("a machine of no qube is ended", "engine", e.Name(), "uuid", m.UUID)
 				if err := endStray(ctx, e, m); err != nil {
@@ -210,6 +214,10 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 				continue
 			}
 			states[id] = m.State
+			if m.Trouble != "" {
+				c.log.Warn("a machine runs that cannot be followed", "qube", string(f.Name), "error", m.Trouble)
+				troubles[id] = m.Trouble
+			}
 			c.runs[id] = newRun(f, e)
 			c.runs[id].told = make(chan struct{})
 		}
@@ -279,6 +287,7 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 			if state == engine.Suspended {
 				e.state = qube.Paused
 			}
+			e.ended = troubles[id]
 		})
 		c.spawn(func() { c.reannounce(id, r) })
 	}
@@ -289,7 +298,9 @@ func (c *Core) adopt(ctx context.Context, known map[qube.UUID]facts) error {
 func endStray(ctx context.Context, e engine.Engine, m engine.Found) error {
 	var err error
 	if m.State != engine.Absent {
-		err = e.Kill(ctx, m.UUID)
+		if err = e.Kill(ctx, m.UUID); errors.Is(err, engine.ErrNotRunning) {
+			err = nil // it just ended
+		}
 	}
 	return errors.Join(err, e.Release(ctx, m.UUID), e.Forget(ctx, m.UUID))
 }

@@ -92,6 +92,37 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
+// A machine that its engine does not wholly know is told of, and is ended as
+// any other.
+func TestMachineThatIsNotWhollyKnown(t *testing.T) {
+	s := coretest.NewSystem(t)
+	id, err := s.NewQube("work", "red")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Done(s.Start(id)); err != nil {
+		t.Fatal(err)
+	}
+	s.World.Set(func(w *coretest.World) { w.Trouble = "its record cannot be read" })
+	s = restart(t, s)
+	q, _ := s.View().Lookup(id)
+	if q.State() == qube.Halted || q.XID() < 0 || q.Trouble() != "its record cannot be read" {
+		t.Errorf("%s, %d, %q", q.State(), q.XID(), q.Trouble())
+	}
+	if err := s.Done(s.Remove(id)); core.KindOf(err) != core.NotHalted {
+		t.Errorf("its removal: %v", err)
+	}
+	if err := s.Done(s.Kill(id)); err != nil {
+		t.Fatal(err)
+	}
+	if q, _ := s.View().Lookup(id); q.State() != qube.Halted {
+		t.Errorf("%s after it was killed", q.State())
+	}
+	if left := s.World.Leftovers(); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // A qube whose file is damaged while it runs runs on.
 func TestDamagedFileOfARunningQube(t *testing.T) {
 	s := coretest.NewSystem(t)

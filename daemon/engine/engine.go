@@ -185,4 +185,8 @@ type Found struct {
 	Domain vchan.Domain
 	State  MachineState
 	Reason Reason // when State is Absent: Stopped, or Crashed for every other end
+	// Trouble says why a machine that runs is not wholly known; empty: it is.
+	// Shutdown and Kill end it all the same. More than one engine may tell of
+	// it, with the same UUID.
+	Trouble string
 }

@@ -42,6 +42,8 @@ type World struct {
 	Said map[string]string
 	// BuildWait blocks Build until it is closed, if set.
 	BuildWait chan struct{}
+	// Trouble is what engines say of each machine that they find running.
+	Trouble string
 	// Made are the features of templates that are built.
 	Made map[string]string
 }
@@ -369,7 +371,7 @@ func (e *Engine) Running(context.Context) ([]engine.Found, error) {
 	var found []engine.Found
 	for id, m := range e.w.machines {
 		if m.state != engine.Absent {
-			found = append(found, engine.Found{UUID: id, Domain: m.domain, State: m.state})
+			found = append(found, engine.Found{UUID: id, Domain: m.domain, State: m.state, Trouble: e.w.Trouble})
 		} else if m.end != "" {
 			found = append(found, engine.Found{UUID: id, State: engine.Absent, Reason: m.end})
 		}

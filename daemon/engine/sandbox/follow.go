@@ -44,13 +44,11 @@ func (e *Engine) startFollowing(m *machine) error {
 	go func() {
 		defer e.following.Done()
 		defer r.Close()
-		if m.super.awaitEnd(r, watch, func() { e.starved(m) }) {
+		if e.awaitEnd(m, r, watch) {
 			e.finish(m)
 		}
 		m.super.close()
-		if m.init != nil {
-			m.init.close()
-		}
+		m.init.close()
 	}()
 	ended, dropped := m.ended, m.dropped
 	go func() {
@@ -83,7 +81,9 @@ func (e *Engine) finish(m *machine) {
 	status, err := readStatus(filepath.Join(e.dir(m.uuid), fileStatus))
 	if err != nil {
 		// Somebody ended the supervisor alone: no machine runs without.
-		_ = unix.Kill(-m.super.PID, unix.SIGKILL)
+		if m.super != nil {
+			_ = unix.Kill(-m.super.PID, unix.SIGKILL)
+		}
 		_ = m.init.signal(unix.SIGKILL)
 		killAll(m.group)
 	}
@@ -208,7 +208,7 @@ func (e *Engine) Shutdown(ctx context.Context, uuid string) error {
 	e.mu.Lock()
 	m.stopping = true
 	e.mu.Unlock()
-	if e.options.Runtime == Crun {
+	if e.options.Runtime == Crun && m.super != nil {
 		err = m.init.signal(unix.SIGTERM)
 	} else {
 		err = e.tell(ctx, m, "kill", m.uuid, "TERM")
@@ -235,10 +235,12 @@ func (e *Engine) Kill(_ context.Context, uuid string) error {
 			e.log.Warn("a machine cannot be thawed to be killed", "uuid", uuid, "error", err)
 		}
 	}
-	select {
-	case <-ended:
-		return nil
-	case <-time.After(3 * time.Second):
+	if super != nil {
+		select {
+		case <-ended:
+			return nil
+		case <-time.After(3 * time.Second):
+		}
 	}
 	e.destroy(m, super)
 	select {
@@ -328,6 +330,9 @@ func (e *Engine) find(ctx context.Context, uuid string) (engine.Found, bool, err
 		return engine.Found{UUID: uuid, Domain: m.domain, State: m.state}, m.state != engine.Absent, nil
 	}
 	r, err := e.readRecord(uuid)
+	if f, ok, lerr := e.takeLost(uuid, r, err); ok || lerr != nil {
+		return f, ok, lerr
+	}
 	if err != nil || r.Engine != e.options.Runtime || r.Supervisor == nil || r.Init == nil {
 		// Half-prepared or another engine's; Prepare and Release clean up.
 		return engine.Found{}, false, nil

@@ -159,7 +159,11 @@ func (p *process) awaitEnd(cancel *os.File, w *oomWatch, starved func()) (ended 
 	return ended
 }
 
-func (p *process) close() { p.fd.Close() }
+func (p *process) close() {
+	if p != nil {
+		p.fd.Close()
+	}
+}
 
 // killAll ends what is still in a machine's control group.
 func killAll(g group) {

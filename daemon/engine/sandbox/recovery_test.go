@@ -264,3 +264,61 @@ func TestForgetGivesTheRangeBack(t *testing.T) {
 		t.Errorf("the range of the forgotten is %d, the next %d, %v", first, again, err)
 	}
 }
+
+// A machine whose record another version wrote runs on, and is ended like any
+// other.
+func TestUnreadableRecord(t *testing.T) {
+	for end, text := range map[string]string{
+		"killed":    `{"version": 7`,
+		"shut down": `{"runtime": "x", "pid": 1}`,
+	} {
+		t.Run(end, func(t *testing.T) {
+			each(t, func(t *testing.T, e *Engine) {
+				m := started(t, e)
+				r, err := e.readRecord(m.UUID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.Close()
+				if err := os.WriteFile(filepath.Join(e.dir(m.UUID), fileRecord), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				next := newEngine(t, e.options.Runtime, e.options.Binary, e.options.Root)
+				found, err := next.Running(t.Context())
+				if err != nil || len(found) != 1 || found[0].UUID != m.UUID || found[0].State != engine.Up || found[0].Trouble == "" {
+					t.Fatalf("%+v, %v", found, err)
+				}
+				if err := next.Release(t.Context(), m.UUID); !errors.Is(err, engine.ErrRunning) {
+					t.Errorf("released: %v", err)
+				}
+				if end == "shut down" {
+					if err := next.Shutdown(t.Context(), m.UUID); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// The first process of a crun machine is deaf here.
+				if end == "killed" || e.options.Runtime == Crun {
+					if err := next.Kill(t.Context(), m.UUID); err != nil {
+						t.Fatal(err)
+					}
+				}
+				limit := time.After(90 * time.Second)
+				for gone := false; !gone; {
+					select {
+					case ev := <-next.Events():
+						gone = ev.State == engine.Absent
+					case <-limit:
+						t.Fatal("it never ends")
+					}
+				}
+				if err := next.Release(t.Context(), m.UUID); err != nil {
+					t.Error(err)
+				}
+				noMachine(t, next, m.UUID, *r.Init)
+				if found, err := next.Running(t.Context()); err != nil || len(found) != 0 {
+					t.Errorf("%+v, %v", found, err)
+				}
+			})
+		})
+	}
+}

@@ -269,6 +269,9 @@ func (e *Engine) abort(m *machine, super *process) {
 // destroy ends whatever is left of a machine, the supervisor last.
 func (e *Engine) destroy(m *machine, super *process) {
 	killAll(m.group)
+	if super == nil {
+		return // it ends by itself
+	}
 	// All that the supervisor started is in its process group.
 	_ = unix.Kill(-super.PID, unix.SIGKILL)
 	if err := super.wait(killLimit); err != nil {
