@@ -36,6 +36,7 @@ func (c *copyCmd) to(ctx context.Context, w Where, target string) error {
 	}
 	bar := newBar(w.Stderr, files, c.WithoutProgress)
 	err = w.exchange(ctx, target, files.Service(), func(ctx context.Context, out io.WriteCloser, in io.Reader) error {
+		bar.begin() // a person may have been asked until now
 		return files.Send(ctx, out, in, bar.tell)
 	})
 	bar.end(err == nil)
@@ -70,7 +71,6 @@ type bar struct {
 	w     io.Writer // nil: not shown
 	width int
 	total uint64
-	count int
 	shown time.Time
 	began time.Time
 	now   func() time.Time
@@ -82,8 +82,8 @@ const (
 )
 
 func newBar(out *os.File, files *send.Files, without bool) *bar {
-	b := &bar{total: files.Bytes, count: files.Count, now: time.Now, width: barWidth}
-	b.began = b.now()
+	b := &bar{total: files.Bytes, now: time.Now, width: barWidth}
+	b.begin()
 	if without {
 		return b
 	}
@@ -97,6 +97,9 @@ func newBar(out *os.File, files *send.Files, without bool) *bar {
 	b.w = out
 	return b
 }
+
+// begin is when the first byte goes.
+func (b *bar) begin() { b.began = b.now() }
 
 func (b *bar) tell(sent uint64) {
 	if b.w == nil || b.now().Sub(b.shown) < barRate {

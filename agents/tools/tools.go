@@ -141,9 +141,7 @@ func (w Where) exchange(ctx context.Context, target, service string, local func(
 		Stderr: w.Stderr, FilterStderr: isTerminal(w.Stderr),
 		Local: func(ctx context.Context, out io.WriteCloser, in io.Reader) int {
 			localErr = local(ctx, out, in)
-			if err := out.Close(); localErr == nil {
-				localErr = err
-			}
+			_ = out.Close() // fails when the service has ended already
 			return 0
 		},
 	})
@@ -152,16 +150,16 @@ func (w Where) exchange(ctx context.Context, target, service string, local func(
 		return ctx.Err()
 	case errors.Is(err, vmclient.ErrRefused):
 		return err
-	case localErr != nil:
+	case err == nil && status == wire.StatusNoService:
+		return &statusError{status, fmt.Errorf("the other qube has no service %s", service)}
+	case localErr != nil && !errors.Is(localErr, unix.EPIPE) && !errors.Is(localErr, unix.ECONNRESET):
 		return localErr
 	case err != nil:
 		return err
-	case status == wire.StatusNoService:
-		return &statusError{status, fmt.Errorf("the other qube has no service %s", service)}
 	case status != 0:
 		return &statusError{status, fmt.Errorf("%s ended with status %d", service, status)}
 	}
-	return nil
+	return localErr // the service has ended before it had heard all
 }
 
 func isTerminal(f *os.File) bool {
