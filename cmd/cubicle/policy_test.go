@@ -57,6 +57,21 @@ func (d *desktop) testPolicy(t *testing.T) {
 		t.Errorf("the policy's file is %q", got)
 	}
 
+	// A service may let its caller's argument in, and no other.
+	rules("policy.RegisterArgument +t.Key untrusted work allow target=dom0\n")
+	if got := d.inQube(t, "untrusted", "printf 0123 | qrexec-client-vm work policy.RegisterArgument+t.Key; echo $?; printf 4567 | qrexec-client-vm work policy.RegisterArgument+t.Key; echo $?; "+
+		"printf 0123 | qrexec-client-vm work policy.RegisterArgument+t.Key 2>&1; echo $?; printf 0123 | qrexec-client-vm vault policy.RegisterArgument+t.Key 2>&1; echo $?"); !strings.HasPrefix(got, "0\n0\n") ||
+		!strings.Contains(got, "has a rule already") || !strings.HasSuffix(got, "Request refused\n126") {
+		t.Errorf("arguments are registered: %q", got)
+	}
+	if got, _, err := d.tool("qvm-policy", "get", "60-registered-arguments"); err != nil || got != "t.Key +0123 work untrusted allow\nt.Key +4567 work untrusted allow\n" {
+		t.Errorf("registered: %q, %v", got, err)
+	}
+	if _, _, err := d.tool("qvm-policy", "remove", "60-registered-arguments"); err != nil {
+		t.Error(err)
+	}
+	rules(list + "admin.vm.List * work vault allow target=dom0\n")
+
 	broken := filepath.Join(d.root, "etc/qubes/policy.d/40-broken.policy")
 	if err := os.WriteFile(broken, []byte("admin.vm.List * work @adminvm\n"), 0o644); err != nil {
 		t.Fatal(err)
