@@ -110,6 +110,7 @@ func (d *database) run(ctx context.Context) {
 	}
 	d.wg.Go(func() { d.report(ctx) })
 	wait := controlPauseMin
+	var losses again
 	for ctx.Err() == nil {
 		begun := time.Now()
 		stream, err := d.channel(ctx)
@@ -124,7 +125,9 @@ func (d *database) run(ctx context.Context) {
 		if time.Since(begun) > time.Second {
 			wait = controlPauseMin
 		}
-		d.log.Info("database's channel lost", "err", quiet(err))
+		if tell, untold := losses.news(quiet(err), time.Now()); tell {
+			d.log.Info("database's channel lost", "err", quiet(err), "untold", untold)
+		}
 		pause(ctx, wait)
 		wait = min(2*wait, controlPauseMax)
 	}

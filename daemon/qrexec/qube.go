@@ -230,6 +230,7 @@ func (q *qube) ownChannel(ctx context.Context, channel channelKey) (net.Conn, er
 // controlLoop keeps the control channel open for the qube's life.
 func (q *qube) controlLoop() {
 	wait := controlPauseMin
+	var losses again
 	for q.ctx.Err() == nil {
 		conn, err := q.dialAgent(q.ctx)
 		if err == nil {
@@ -243,7 +244,9 @@ func (q *qube) controlLoop() {
 		if q.ctx.Err() != nil {
 			return
 		}
-		q.log.Info("control channel lost", "err", quiet(err))
+		if tell, untold := losses.news(quiet(err), time.Now()); tell {
+			q.log.Info("control channel lost", "err", quiet(err), "untold", untold)
+		}
 		pause(q.ctx, wait)
 		wait = min(2*wait, controlPauseMax)
 	}
