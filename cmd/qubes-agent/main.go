@@ -32,21 +32,49 @@ import (
 	"cubicle/daemon/vchan"
 )
 
-type commands struct {
+type flags struct {
 	Debug bool `help:"Log details." env:"CUBICLE_DEBUG"`
+}
 
-	Init   initCmd   `cmd:"" help:"Be the first process of a sandbox qube."`
-	Qrexec qrexecCmd `cmd:"" help:"Run commands and services that dom0 asks for."`
+// command is one of the binary's programs.
+type command struct {
+	name, help string
+	of         any
+	hidden     bool
+}
 
-	Unpack   unpackCmd   `cmd:"" help:"Receive files of another qube on the standard input." hidden:""`
-	OpenFile openFileCmd `cmd:"" help:"Open a file of another qube, which is on the standard input." hidden:""`
-	OpenURL  openURLCmd  `cmd:"" name:"open-url" help:"Open a link of another qube, which is on the standard input." hidden:""`
+func commands() []command {
+	return []command{
+		{"init", "Be the first process of a sandbox qube.", &initCmd{}, false},
+		{"qrexec", "Run commands and services that dom0 asks for.", &qrexecCmd{}, false},
+		{"unpack", "Receive files of another qube on the standard input.", &unpackCmd{}, true},
+		{"open-file", "Open a file of another qube, which is on the standard input.", &openFileCmd{}, true},
+		{"open-url", "Open a link of another qube, which is on the standard input.", &openURLCmd{}, true},
+		{"fork-server", "Run commands and services in our session for the qrexec agent.", &forkServerCmd{}, false},
+		{"client-vm", "Ask for a service of another qube, if dom0's policy allows it.", &clientVMCmd{}, false},
+		{"gui", "Show the windows of an X display in dom0.", &guiCmd{}, false},
+		{"qubesdb", "Keep the qube's database, and do what dom0 says in it.", &qubesdbCmd{}, false},
+	}
+}
 
-	ForkServer forkServerCmd `cmd:"" help:"Run commands and services in our session for the qrexec agent."`
-
-	ClientVM clientVMCmd `cmd:"" name:"client-vm" help:"Ask for a service of another qube, if dom0's policy allows it."`
-	Gui      guiCmd      `cmd:"" help:"Show the windows of an X display in dom0."`
-	Qubesdb  qubesdbCmd  `cmd:"" help:"Keep the qube's database, and do what dom0 says in it."`
+// newParser makes the parser of a command line. Of the commands it knows that
+// one alone which is called: qubes wait for agents to start, and calls for
+// their client, and to look at all of them takes a sixth of such a start.
+func newParser(cli *flags, args []string) (*kong.Kong, error) {
+	list := commands()
+	if i := slices.IndexFunc(list, func(c command) bool { return len(args) > 0 && c.name == args[0] }); i >= 0 {
+		list = list[i : i+1]
+	}
+	options := []kong.Option{kong.Name("qubes-agent"), kong.Description("The agents of a qube."),
+		kong.Vars{"local": link.Local, "trigger": qrexec.TriggerSocket, "forks": qrexec.ForkServerSocket, "status": session.StateFile}}
+	for _, c := range list {
+		var tags []string
+		if c.hidden {
+			tags = append(tags, `hidden:""`)
+		}
+		options = append(options, kong.DynamicCommand(c.name, c.help, "", c.of, tags...))
+	}
+	return kong.New(cli, options...)
 }
 
 type initCmd struct{}
@@ -311,9 +339,12 @@ func main() {
 		os.Exit(runTool(name))
 	}
 	args := append(byName(os.Args[0]), os.Args[1:]...)
-	var cli commands
-	parser := kong.Must(&cli, kong.Name("qubes-agent"), kong.Description("The agents of a qube."),
-		kong.Vars{"local": link.Local, "trigger": qrexec.TriggerSocket, "forks": qrexec.ForkServerSocket, "status": session.StateFile})
+	var cli flags
+	parser, err := newParser(&cli, args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "qubes-agent:", err)
+		os.Exit(1)
+	}
 	k, err := parser.Parse(args)
 	parser.FatalIfErrorf(err)
 
