@@ -10,13 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 
 	"cubicle/daemon/policy"
+	"cubicle/daemon/vchan"
 )
 
 // Request is a call that somebody wants to make.
@@ -255,14 +252,7 @@ func Ask(ctx context.Context, socket string, r Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	// A path may be longer than a socket's address: go through its folder.
-	dir, err := os.Open(filepath.Dir(socket))
-	if err != nil {
-		return Answer{}, fmt.Errorf("policy daemon: %w", err)
-	}
-	defer dir.Close()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+filepath.Base(socket))
+	conn, err := vchan.DialOnce(socket)
 	if err != nil {
 		return Answer{}, fmt.Errorf("policy daemon at %s: %w", socket, err)
 	}
