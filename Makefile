@@ -93,8 +93,8 @@ lint:
 	@go build -modfile=.ci/tools/go.mod -o $(bin)/tools/staticcheck honnef.co/go/tools/cmd/staticcheck
 	@$(bin)/tools/staticcheck ./...
 
-# The figures of docs/PERFORMANCE.md, measured on a whole desktop: about a
-# quarter of an hour with the machine to itself. `make bench quick=1` takes a few
+# The figures of docs/PERFORMANCE.md, measured on a whole desktop: about half an
+# hour with the machine to itself. `make bench quick=1` takes a few
 # minutes and writes to standard output.
 bench: setup
 	@.ci/setup test
