@@ -129,7 +129,7 @@ func (r *Router) decided(v control.Verdict) {
 
 // failQuestion refuses a call that was allowed but cannot be made; mu is held.
 func (r *Router) failQuestion(ask *question, err error) {
-	ask.q.log.Warn("allowed call cannot be made", "service", cut(ask.service), "err", err)
+	ask.q.log.Debug("allowed call cannot be made", "service", cut(ask.service), "err", err)
 	r.refuse(ask)
 	r.tellEnd(ask, control.End{Error: err.Error()})
 }

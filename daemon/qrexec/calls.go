@@ -231,7 +231,7 @@ func (c *call) isDirect() bool {
 
 // limit ends a call whose sides are not joined in time; mu is held.
 func (c *call) limit() {
-	c.clock = time.AfterFunc(qubeConnect, func() {
+	c.clock = time.AfterFunc(c.r.patience, func() {
 		c.r.mu.Lock()
 		defer c.r.mu.Unlock()
 		if !c.relaying {
@@ -366,7 +366,7 @@ func (c *call) relayIfJoined() {
 		}
 	}
 	c.r.wg.Go(func() {
-		relay(c.streams[callerSide], c.streams[serviceSide])
+		c.r.pipes.relay(c.streams[callerSide], c.streams[serviceSide])
 		c.r.mu.Lock()
 		defer c.r.mu.Unlock()
 		c.end(nil)
@@ -433,7 +433,7 @@ func (c *call) end(err error) {
 		end.Error = err.Error()
 		for _, l := range c.legs {
 			if l != nil {
-				l.q.log.Info("call failed", "peer", l.peer, "port", l.port, "err", err)
+				l.q.log.Debug("call failed", "peer", l.peer, "port", l.port, "err", err)
 				break
 			}
 		}

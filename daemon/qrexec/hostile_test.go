@@ -3,6 +3,7 @@ package qrexec
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -219,5 +220,110 @@ func TestHostileClients(t *testing.T) {
 		if _, err := io.ReadAll(c); err != nil && !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("%s: not closed: %v", name, err)
 		}
+	}
+}
+
+// TestNeverAnswers: a side that does not come for its end, and one that is not
+// told of.
+func TestNeverAnswers(t *testing.T) {
+	p := newPair(t)
+	p.router.mu.Lock()
+	p.router.patience = 50 * time.Millisecond
+	p.router.mu.Unlock()
+	p.trigger(p.workAgent, "t.Svc", "SOCKET1")
+	e, c := p.execOf(p.mailAgent), p.connectOf(p.workAgent)
+	caller, err := p.work.Listen(p.short(), c.Domain, c.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	if _, err := caller.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the caller read %v", err)
+	}
+	if end := p.ended(); end.Error == "" {
+		t.Error("no error is told")
+	}
+	if _, err := p.mail.Dial(p.short(), e.Domain, e.Port); reasonOf(err) != vchan.ReasonGone {
+		t.Errorf("too late: %v", err)
+	}
+	// As long as the agents do not say that it is over, its port is busy.
+	p.trigger(p.workAgent, "t.Svc", "SOCKET2")
+	if e := p.execOf(p.mailAgent); e.Port != 515 {
+		t.Errorf("port %d", e.Port)
+	}
+}
+
+// TestPace: a flood of calls waits, a burst does not.
+func TestPace(t *testing.T) {
+	now := time.Unix(1000, 0)
+	p := newPace(now)
+	for i := range callBurst {
+		if wait := p.take(now); wait > 0 {
+			t.Fatalf("call %d waits for %v", i, wait)
+		}
+	}
+	for i := range 10 {
+		if wait := p.take(now); wait != time.Duration(i+1)*callEvery {
+			t.Errorf("call %d after the burst waits for %v", i, wait)
+		}
+	}
+	now = now.Add(time.Hour)
+	for i := range callBurst { // no more than a burst is saved up
+		if wait := p.take(now); wait > 0 {
+			t.Fatalf("call %d waits for %v", i, wait)
+		}
+	}
+	if p.take(now) == 0 {
+		t.Error("an hour of silence allows more than a burst")
+	}
+}
+
+// TestCallFlood: calls that are all refused, from an agent that reads: it is
+// slowed, and its neighbour's call is made meanwhile.
+func TestCallFlood(t *testing.T) {
+	p := newPair(t)
+	p.decide(func(c control.Call) *control.Verdict {
+		if c.Source == work {
+			return deny(c)
+		}
+		return allow(work)(c)
+	})
+	const calls = callBurst + 400
+	outstanding := make(chan struct{}, maxWaiting) // as many as an agent has
+	go func() {
+		for i := range calls {
+			outstanding <- struct{}{}
+			if _, err := p.workAgent.Write(wire.Trigger{Service: "t.Flood", Ident: wire.Ident(fmt.Sprintf("SOCKET%d", i))}.Message()); err != nil {
+				return
+			}
+		}
+	}()
+	for i := range calls {
+		if i == callBurst/2 {
+			p.trigger(p.mailAgent, "t.Svc", "SOCKET1")
+		}
+		typ, _, err := wire.ReadMessage(p.workAgent, wire.Daemon, 4)
+		if typ == wire.ExecCmdline {
+			typ, _, err = wire.ReadMessage(p.workAgent, wire.Daemon, 4)
+		}
+		if err != nil || typ != wire.ServiceRefused {
+			t.Fatalf("call %d: %v, %v", i, typ, err)
+		}
+		<-outstanding
+	}
+	p.connectOf(p.mailAgent)
+}
+
+// TestClaimsAnotherSource: who calls is known by the channel; the field for
+// relays is passed on as what it is, a claim.
+func TestClaimsAnotherSource(t *testing.T) {
+	p := newPair(t)
+	p.decide(deny)
+	if _, err := p.workAgent.Write(wire.Trigger{Source: "dom0", Target: "mail", Service: "t.Svc", Ident: "SOCKET1"}.Message()); err != nil {
+		t.Fatal(err)
+	}
+	p.refusedOf(p.workAgent)
+	if call := p.expect(control.Asked, 0).Call; call.Source != work || *call.RequestedSource != "dom0" {
+		t.Errorf("%+v", call)
 	}
 }

@@ -53,6 +53,9 @@ type Router struct {
 	log     *slog.Logger
 	wg      sync.WaitGroup
 	own     *database // dom0's
+	pipes   pipes
+	// patience is how long the sides of a call may take to ask for their ends.
+	patience time.Duration
 
 	mu        sync.Mutex      // guards what follows, and the tables of qubes and links
 	ctx       context.Context // of Run
@@ -72,6 +75,7 @@ func New(opts Options) *Router {
 		root:      opts.Root,
 		allowed:   map[uint32]bool{0: true, uint32(os.Geteuid()): true},
 		log:       opts.Log,
+		patience:  qubeConnect,
 		ctx:       context.Background(),
 		qubes:     make(map[vchan.Domain]*qube),
 		hostAsks:  make(map[askKey]hostAsk),
@@ -107,6 +111,7 @@ func (r *Router) Run(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = ctx
 	r.mu.Unlock()
+	defer r.pipes.close()
 	defer r.wg.Wait()
 	defer r.stopQubes()
 	defer cancel()

@@ -14,12 +14,12 @@ import (
 // ended, and closes both. An end of one direction is passed
 // on as a half-close. Descriptors that either side sends do not pass: the
 // kernel drops them when a socket is spliced.
-func relay(a, b *net.UnixConn) {
+func (p *pipes) relay(a, b *net.UnixConn) {
 	defer a.Close()
 	defer b.Close()
 	var both sync.WaitGroup
-	both.Go(func() { forward(a, b) })
-	both.Go(func() { forward(b, a) })
+	both.Go(func() { p.forward(a, b) })
+	both.Go(func() { p.forward(b, a) })
 	both.Wait()
 }
 
@@ -34,8 +34,8 @@ func shut(stream *net.UnixConn) {
 // forward moves bytes from src until its end and half-closes dst. When dst
 // takes no more, what src still sends is read and dropped: src may have much
 // to say in the other direction and must not be stopped by our error.
-func forward(dst, src *net.UnixConn) {
-	err := splice(dst, src)
+func (p *pipes) forward(dst, src *net.UnixConn) {
+	err := p.splice(dst, src)
 	_ = dst.CloseWrite() // fails when dst has gone, which is fine
 	var w *writeError
 	if errors.As(err, &w) {
@@ -49,22 +49,83 @@ type writeError struct{ err error }
 func (e *writeError) Error() string { return "write: " + e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-// pipeSize is how much a splice moves at once, in bytes; data channels have
-// messages of 64 KiB.
-const pipeSize = 256 << 10
+// pipeSize is how much a splice moves at once, in bytes, once a direction has
+// moved flowing bytes; data channels have messages of 64 KiB. Before that a
+// pipe has the kernel's own size: its memory is bounded for all of a user's
+// pipes together, and calls that stand still must not take it from those that
+// move.
+const (
+	pipeSize = 256 << 10
+	flowing  = 1 << 20
+	maxPipes = 32 // that are kept for the next
+)
 
-// splice moves bytes in the kernel from src to dst until src ends. The pipe
-// between them is empty whenever src is asked for more.
-func splice(dst, src *net.UnixConn) error {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return err
+// pipes are the pipes through which bytes are spliced. A direction holds one
+// only while bytes are in it: a call that waits has none.
+type pipes struct {
+	mu   sync.Mutex // guards free
+	free []*pipe
+}
+
+type pipe struct {
+	r, w int
+	wide bool
+}
+
+func (p *pipes) get() (*pipe, error) {
+	p.mu.Lock()
+	if last := len(p.free) - 1; last >= 0 {
+		one := p.free[last]
+		p.free = p.free[:last]
+		p.mu.Unlock()
+		return one, nil
 	}
-	defer unix.Close(p[0])
-	defer unix.Close(p[1])
-	// A smaller pipe is only slower.
-	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, pipeSize)
+	p.mu.Unlock()
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, err
+	}
+	return &pipe{r: fds[0], w: fds[1]}, nil
+}
 
+// put takes an empty pipe back.
+func (p *pipes) put(one *pipe) {
+	p.mu.Lock()
+	keep := len(p.free) < maxPipes
+	if keep {
+		p.free = append(p.free, one)
+	}
+	p.mu.Unlock()
+	if !keep {
+		one.close()
+	}
+}
+
+// close closes what is kept.
+func (p *pipes) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, one := range p.free {
+		one.close()
+	}
+	p.free = nil
+}
+
+func (p *pipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
+}
+
+// widen makes the pipe hold pipeSize. A smaller one is only slower.
+func (p *pipe) widen() {
+	if !p.wide {
+		p.wide = true
+		_, _ = unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, pipeSize)
+	}
+}
+
+// splice moves bytes in the kernel from src to dst until src ends.
+func (p *pipes) splice(dst, src *net.UnixConn) error {
 	in, err := src.SyscallConn()
 	if err != nil {
 		return err
@@ -73,16 +134,37 @@ func splice(dst, src *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
-	for {
+	var held *pipe
+	defer func() {
+		if held != nil {
+			held.close() // with bytes in it, or after an error
+		}
+	}()
+	for total := int64(0); ; {
 		n, err := spliceOnce(in.Read, func(fd int) (int64, error) {
-			return unix.Splice(fd, nil, p[1], nil, pipeSize, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+			if held == nil {
+				var err error
+				if held, err = p.get(); err != nil {
+					return 0, err
+				}
+			}
+			n, err := unix.Splice(fd, nil, held.w, nil, pipeSize, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+			if err == unix.EAGAIN || err == nil && n == 0 {
+				p.put(held)
+				held = nil
+			}
+			return n, err
 		})
 		if err != nil || n == 0 {
 			return err
 		}
+		if total += n; total > flowing {
+			// Between the two halves of a move its size cannot matter.
+			held.widen()
+		}
 		for n > 0 {
 			k, err := spliceOnce(out.Write, func(fd int) (int64, error) {
-				return unix.Splice(p[0], nil, fd, nil, int(n), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+				return unix.Splice(held.r, nil, fd, nil, int(n), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 			})
 			if err != nil {
 				return &writeError{err}

@@ -28,7 +28,7 @@ func TestRelayKeepsHalfCloses(t *testing.T) {
 	a, guest := pair()
 	host, b := pair()
 	ended := make(chan struct{})
-	go func() { relay(guest, host); close(ended) }()
+	go func() { new(pipes).relay(guest, host); close(ended) }()
 	long := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	go func() {
 		_, _ = a.Write(long)
@@ -66,7 +66,7 @@ func TestRelayDeliversBeforeTheEnd(t *testing.T) {
 			}
 		}
 		ended := make(chan struct{})
-		go func() { relay(c[1], c[2]); close(ended) }()
+		go func() { new(pipes).relay(c[1], c[2]); close(ended) }()
 		if _, err := c[3].Write(make([]byte, 100000)); err != nil {
 			t.Fatal(err)
 		}

@@ -146,7 +146,7 @@ func TestServices(t *testing.T) {
 		{"QUBESRPC qubes.GetDate+other work", "", 1, ""},
 		{"QUBESRPC t.None+ work", "", wire.StatusNoService, ""},
 		{"QUBESRPC t.Else+ work", "", wire.StatusFault, ""}, // we can be nobody else
-		{"cat /etc/passwd", "", wire.StatusFault, ""}, // never a command line
+		{"cat /etc/passwd", "", wire.StatusFault, ""},       // never a command line
 		{"user:QUBESRPC t.Env+ work", "", wire.StatusFault, ""},
 		{"QUBESRPC ../t.Env work", "", wire.StatusFault, ""},
 		{"", "", wire.StatusFault, ""},
