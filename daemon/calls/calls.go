@@ -68,6 +68,8 @@ type Calls struct {
 	views   views
 	rooms   disposables
 
+	faults  chan struct{} // capacity 1: the policy has a new fault
+
 	life context.Context // ends with Close
 	end  context.CancelFunc
 
@@ -81,7 +83,7 @@ var _ router.Decider = (*Calls)(nil)
 // New returns a decider. Close ends it.
 func New(o Options) (*Calls, error) {
 	o.AskTime, o.StartTime = cmp.Or(o.AskTime, askTime), cmp.Or(o.StartTime, startTime)
-	c := &Calls{o: o, log: o.Log}
+	c := &Calls{o: o, log: o.Log, faults: make(chan struct{}, 1)}
 	c.rules = rules{dirs: o.Dirs, broken: c.broken}
 	c.life, c.end = context.WithCancel(context.Background())
 	var err error
@@ -111,12 +113,19 @@ func (c *Calls) spawn(f func()) {
 	}
 }
 
-// watch looks at the policy while nobody calls, so that a fault is told soon
-// after it was made.
+// watch looks at the policy while nobody calls, so that people hear of a fault
+// soon after it was made, or as soon as there is an agent to tell it.
 func (c *Calls) watch() {
+	told := ""
 	for {
-		_, _, _ = c.rules.now() // the fault is told by broken
+		switch _, _, err := c.rules.now(); {
+		case err == nil:
+			told = ""
+		case err.Error() != told && c.notifyBroken(err) == nil:
+			told = err.Error()
+		}
 		select {
+		case <-c.faults:
 		case <-time.After(watchTime):
 		case <-c.life.Done():
 			return
@@ -124,12 +133,16 @@ func (c *Calls) watch() {
 	}
 }
 
-// broken tells people that every call is denied.
+// broken tells the log, and whoever follows events, that every call is denied.
 func (c *Calls) broken(err error) {
 	where, why := firstFault(err)
 	c.log.Error("the policy is wrong: every call is denied until it is mended", "file", where, "error", why)
 	if c.o.Broken != nil {
 		c.o.Broken(err)
+	}
+	select {
+	case c.faults <- struct{}{}:
+	default:
 	}
 }
 

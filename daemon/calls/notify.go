@@ -16,6 +16,8 @@ const (
 	allowed resolution = "allow"
 	denied  resolution = "deny"
 	failed  resolution = "fail" // allowed, and then it could not be made
+	// broken is of our own: every call is denied. rule says where and why.
+	broken resolution = "broken"
 )
 
 const (
@@ -27,6 +29,16 @@ const (
 	// maxNotices is how many notices may be on their way.
 	maxNotices = 32
 )
+
+// notice is the JSON of policy.Notify.
+type notice struct {
+	Resolution resolution `json:"resolution"`
+	Service    string     `json:"service"`
+	Argument   string     `json:"argument"`
+	Source     string     `json:"source"`
+	Target     string     `json:"target"`
+	Rule       string     `json:"rule,omitempty"`
+}
 
 // notices keeps account of what people are told.
 type notices struct {
@@ -82,15 +94,22 @@ func (c *Calls) notify(r request, d policy.Decision, what resolution) {
 		defer done()
 		ctx, cancel := context.WithTimeout(c.life, notifyTime)
 		defer cancel()
-		_, err := c.converse(ctx, d.GUIVM, "policy.Notify", struct {
-			Resolution resolution `json:"resolution"`
-			Service    string     `json:"service"`
-			Argument   string     `json:"argument"`
-			Source     string     `json:"source"`
-			Target     string     `json:"target"`
-		}{what, r.Service, r.Argument, r.Source, target})
+		_, err := c.converse(ctx, d.GUIVM, "policy.Notify", notice{what, r.Service, r.Argument, r.Source, target, ""})
 		if err != nil {
 			c.log.Debug("tell people of a call", "source", r.Source, "error", err)
 		}
 	})
+}
+
+// notifyBroken tells the person in dom0 that the policy is wrong. Unlike the
+// news of a call this is to arrive.
+func (c *Calls) notifyBroken(fault error) error {
+	_, why := firstFault(fault)
+	ctx, cancel := context.WithTimeout(c.life, notifyTime)
+	defer cancel()
+	_, err := c.converse(ctx, string(qube.Dom0), "policy.Notify", notice{Resolution: broken, Source: string(qube.Dom0), Rule: why})
+	if err != nil {
+		c.log.Debug("tell people of a wrong policy", "error", err)
+	}
+	return err
 }

@@ -161,8 +161,9 @@ func TestAWrongPolicyDeniesEverything(t *testing.T) {
 		t.Errorf("told: %v", told)
 	}
 	mu.Unlock()
-	if n := d.agent.told("policy.Notify"); len(n) != 0 {
-		t.Errorf("each call was told as well: %+v", n)
+	await(t, "the person is told", func() bool { return len(d.agent.told("policy.Notify")) > 0 })
+	if n := d.agent.told("policy.Notify"); len(n) != 1 || n[0].Resolution != "broken" || !strings.Contains(n[0].Rule, "40-more.policy:2: ") {
+		t.Errorf("%+v", n)
 	}
 	if err := os.Remove(d.path("40-more.policy")); err != nil {
 		t.Fatal(err)
@@ -173,4 +174,5 @@ func TestAWrongPolicyDeniesEverything(t *testing.T) {
 	// A fault is noticed while nobody calls.
 	d.write("40-more.policy", "again\n")
 	await(t, "the fault is told", func() bool { mu.Lock(); defer mu.Unlock(); return len(told) == 2 })
+	await(t, "the person is told again", func() bool { return len(d.agent.told("policy.Notify")) == 2 })
 }

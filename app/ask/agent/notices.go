@@ -81,7 +81,7 @@ func (n *Notices) Run(ctx context.Context) {
 // take counts a call and shows it, unless its notice has just changed.
 func (n *Notices) take(ctx context.Context, one News, now time.Time) {
 	s := subject(one)
-	if _, known := n.entries[s]; !known && n.crowded(one.Source) {
+	if _, known := n.entries[s]; !known && one.Resolution != Broken && n.crowded(one.Source) {
 		s = subject{Resolution: one.Resolution, Source: one.Source}
 	}
 	e := n.entries[s]
@@ -130,6 +130,9 @@ func (n *Notices) show(ctx context.Context, s subject, e *entry, now time.Time) 
 
 // notice is a subject in words.
 func (s subject) notice(count int) Notice {
+	if s.Resolution == Broken {
+		return Notice{words.T("The policy is wrong"), words.T("Every call between qubes is denied until it is mended.") + " " + s.Fault}
+	}
 	n := Notice{Title: words.T("Call denied")}
 	if s.Service == "" {
 		switch s.Resolution {

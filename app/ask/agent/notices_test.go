@@ -95,15 +95,16 @@ func TestManyNoticesOfASourceAreOne(t *testing.T) {
 func TestNoticesInWords(t *testing.T) {
 	newWall(t)
 	for want, s := range map[string]subject{
-		"work was allowed q.S+a to dom0":                   {Resolution: Allowed, Service: "q.S", Argument: "a", Source: "work", Target: "@adminvm"},
-		"work was allowed q.S.":                            {Resolution: Allowed, Service: "q.S", Source: "work", Target: "@default"},
-		"work could not be served q.S by a disposable":     {Resolution: Failed, Service: "q.S", Source: "work", Target: "@dispvm"},
-		"work could not be served q.S.":                    {Resolution: Failed, Service: "q.S", Source: "work"},
-		"work was denied q.S to Disposable VM (dvm)":       {Resolution: Denied, Service: "q.S", Source: "work", Target: "@dispvm:dvm"},
-		"work was denied q.S.":                             {Resolution: Denied, Service: "q.S", Source: "work"},
-		"work was denied " + strings.Repeat("x", 30) + "…": {Resolution: Denied, Service: strings.Repeat("x", 60000), Source: "work", Target: "web"},
-		"work: 1 other call failed.":                       {Resolution: Failed, Source: "work"},
-		"work: 1 other call was allowed.":                  {Resolution: Allowed, Source: "work"},
+		"work was allowed q.S+a to dom0":                                    {Resolution: Allowed, Service: "q.S", Argument: "a", Source: "work", Target: "@adminvm"},
+		"work was allowed q.S.":                                             {Resolution: Allowed, Service: "q.S", Source: "work", Target: "@default"},
+		"work could not be served q.S by a disposable":                      {Resolution: Failed, Service: "q.S", Source: "work", Target: "@dispvm"},
+		"work could not be served q.S.":                                     {Resolution: Failed, Service: "q.S", Source: "work"},
+		"work was denied q.S to Disposable VM (dvm)":                        {Resolution: Denied, Service: "q.S", Source: "work", Target: "@dispvm:dvm"},
+		"work was denied q.S.":                                              {Resolution: Denied, Service: "q.S", Source: "work"},
+		"work was denied " + strings.Repeat("x", 30) + "…":                  {Resolution: Denied, Service: strings.Repeat("x", 60000), Source: "work", Target: "web"},
+		"work: 1 other call failed.":                                        {Resolution: Failed, Source: "work"},
+		"Every call between qubes is denied until it is mended. f:1: wrong": {Resolution: Broken, Fault: "f:1: wrong"},
+		"work: 1 other call was allowed.":                                   {Resolution: Allowed, Source: "work"},
 	} {
 		if got := s.notice(1).Text; !strings.HasPrefix(got, want) || len(got) > 300 {
 			t.Errorf("%q, want %q", got, want)

@@ -43,6 +43,8 @@ const (
 	Allowed Resolution = "allow"
 	Denied  Resolution = "deny"
 	Failed  Resolution = "fail"
+	// Broken is of our own: the policy is wrong and every call is denied.
+	Broken Resolution = "broken"
 )
 
 // News is a call that was made, refused, or could not be made.
@@ -52,6 +54,7 @@ type News struct {
 	Argument   string // without its '+'
 	Source     string // a qube's name
 	Target     string // as the call named it: maybe no qube's name, maybe empty
+	Fault      string // of Broken, which has nothing else: "FILE:LINE: WHY"
 }
 
 // Bounds of what is read. maxCall is that of qrexec's own messages.
@@ -114,9 +117,13 @@ func ParseNews(raw []byte) (News, error) {
 		Argument   string `json:"argument"`
 		Source     string `json:"source"`
 		Target     string `json:"target"`
+		Rule       string `json:"rule"`
 	}
 	if err := decode(raw, &wire); err != nil {
 		return News{}, fmt.Errorf("policy.Notify: %w", err)
+	}
+	if Resolution(wire.Resolution) == Broken {
+		return News{Resolution: Broken, Fault: rule(wire.Rule)}, nil
 	}
 	n := News{Resolution: Resolution(wire.Resolution)}
 	if !slices.Contains([]Resolution{Allowed, Denied, Failed}, n.Resolution) {

@@ -63,11 +63,15 @@ func TestWhatIsNoRequestIsRefused(t *testing.T) {
 
 func TestNewsAreReadAndCleaned(t *testing.T) {
 	got, err := ParseNews([]byte(`{"resolution": "deny", "service": "q.S", "argument": "+a", "source": "work", "target": "@default"}`))
-	if want := (News{Denied, "q.S", "a", "work", "@default"}); err != nil || got != want {
+	if want := (News{Denied, "q.S", "a", "work", "@default", ""}); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
 	got, err = ParseNews([]byte(`{"resolution": "allow", "service": "q.S", "source": "work", "target": "<a href='x'>` + strings.Repeat("x", 99) + `"}`))
 	if err != nil || len(got.Target) != maxTarget || strings.ContainsAny(got.Target, "<>' ") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err = ParseNews([]byte(`{"resolution": "broken", "source": "dom0", "rule": "/p/30-user.policy:3: wrong"}`))
+	if want := (News{Resolution: Broken, Fault: "30-user.policy:3: wrong"}); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range []string{``, `{"resolution": "maybe", "service": "q.S", "source": "work"}`, `{"resolution": "deny", "service": "q.S", "source": "a b"}`} {

@@ -96,7 +96,7 @@ func TestNewsAreTold(t *testing.T) {
 	news := make(chan News, 1)
 	path := serveTest(t, &Server{Tell: func(n News) { news <- n }})
 	got := callOnce(t, path, "policy.Notify dom0\x00"+`{"resolution": "fail", "service": "q.S", "argument": "+", "source": "work", "target": "vault"}`)
-	if n := <-news; got != "" || n != (News{Failed, "q.S", "", "work", "vault"}) {
+	if n := <-news; got != "" || n != (News{Failed, "q.S", "", "work", "vault", ""}) {
 		t.Errorf("answered %q to %+v", got, n)
 	}
 }
