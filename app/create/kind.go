@@ -50,7 +50,7 @@ func (k Kind) startsAtOnce() bool { return k == KindApp || k == KindStandalone }
 func (k Kind) hint(template string) string {
 	switch k {
 	case KindDisposable:
-		return words.T("Disposables are made from it; each is gone after its use.")
+		return words.T("Disposables are made from the new qube; each is gone after its use.")
 	case KindStandalone:
 		return words.T("It begins as a copy of %s and is updated by itself.", template)
 	case KindTemplate:

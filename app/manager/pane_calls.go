@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -175,7 +176,7 @@ func verdict(c dom0.Call) string {
 		parts = append(parts, words.T("denied"))
 	}
 	if c.Rule != "" {
-		parts = append(parts, words.T("rule %s", c.Rule))
+		parts = append(parts, words.T("rule %s", path.Base(string(c.Rule))))
 	}
 	if c.Allowed && c.Opening > 0 {
 		parts = append(parts, words.T("began after %s", brief(c.Opening)))

@@ -42,7 +42,7 @@ func interior() dom0test.Interior {
 		Firewall:   "action=accept",
 		Calls: []dom0.Call{
 			{Time: noon.Add(-time.Minute), Source: "work", Asked: "vault", Target: "vault", Service: "qubes.Gpg", Allowed: true, Running: true, Rule: "30-user.policy:3", Opening: 2300 * time.Microsecond},
-			{Time: noon.Add(-2 * time.Minute), Source: "work", Asked: "@default", Target: "untrusted", Service: "qubes.OpenURL", Allowed: true, Rule: "90-default.policy:41", Asking: 3 * time.Second, Opening: 1200 * time.Millisecond,
+			{Time: noon.Add(-2 * time.Minute), Source: "work", Asked: "@default", Target: "untrusted", Service: "qubes.OpenURL", Allowed: true, Rule: "/etc/qubes/policy.d/90-default.policy:41", Asking: 3 * time.Second, Opening: 1200 * time.Millisecond,
 				Failure: "untrusted was shut down"},
 			{Time: noon.Add(-26 * time.Hour), Source: "untrusted", Asked: "work", Service: "qubes.Filecopy+with-an-argument-that-has-no-end-and-goes-on-and-on", Reason: "a rule denies it"},
 		},
@@ -537,7 +537,7 @@ func TestCallsAreShownWithWhatWasDecided(t *testing.T) {
 	for _, text := range []string{
 		"qubes.Gpg", "work › vault", "allowed · rule 30-user.policy:3 ·", "11:59",
 		"work › (left to the policy) › untrusted", "untrusted was shut down",
-		"untrusted › work", "denied", "a rule denies it",
+		"untrusted › work", "denied", "a rule denies it", "rule 90-default.policy:41",
 	} {
 		if !r.reads(text) {
 			t.Errorf("the section does not read %q", text)
