@@ -14,7 +14,7 @@ import (
 
 // leaves import no package of ours but leaves.
 var leaves = []string{
-	"daemon/device", "daemon/network/firewall", "daemon/paths", "daemon/policy", "daemon/qube", "daemon/vchan", "daemon/seccomp",
+	"daemon/device", "daemon/durable", "daemon/network/firewall", "daemon/paths", "daemon/policy", "daemon/qube", "daemon/vchan", "daemon/seccomp",
 	"daemon/qrexec/wire", "daemon/qrexec/control", "daemon/qrexec/service", "daemon/qrexec/filecopy", "daemon/qrexec/filecopy/send", "daemon/qubesdb", "daemon/qubesdb/tool",
 	"daemon/bus/client",
 	"guid/wire", "guid/x11", "guid/x11/x11test",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"cubicle/daemon/durable"
 	"cubicle/daemon/qube"
 )
 
@@ -22,5 +23,5 @@ func (s *Store) Apps(c qube.Class, n qube.Name) (string, error) {
 
 // SetApps replaces it.
 func (s *Store) SetApps(c qube.Class, n qube.Name, text string) error {
-	return write(s.path(c, n, appsFile), []byte(text))
+	return durable.Write(s.path(c, n, appsFile), []byte(text), nil)
 }

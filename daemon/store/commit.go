@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"cubicle/daemon/durable"
 )
 
 // journalFile lists the renames that finish a change of several files. While
@@ -72,7 +74,7 @@ func (s *Store) makeFolders(texts map[string][]byte) (undo func(), err error) {
 			return undo, fmt.Errorf("save: %w", err)
 		}
 		made = append(made, dir)
-		if err := syncDir(filepath.Dir(dir)); err != nil {
+		if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 			return undo, fmt.Errorf("save: %w", err)
 		}
 	}
@@ -82,7 +84,7 @@ func (s *Store) makeFolders(texts map[string][]byte) (undo func(), err error) {
 func (s *Store) writeAll(texts map[string][]byte) error {
 	if len(texts) == 1 {
 		for path, text := range texts {
-			if err := write(filepath.Join(s.dir, path), text); err != nil {
+			if err := durable.Write(filepath.Join(s.dir, path), text, nil); err != nil {
 				return fmt.Errorf("save: %w", err)
 			}
 		}
@@ -97,7 +99,7 @@ func (s *Store) writeAll(texts map[string][]byte) error {
 		}
 	}
 	for path, text := range texts {
-		tmp, err := writeTemp(filepath.Join(s.dir, path), text)
+		tmp, err := durable.Temp(filepath.Join(s.dir, path), text, nil)
 		if err != nil {
 			drop()
 			return fmt.Errorf("save: %w", err)
@@ -106,7 +108,7 @@ func (s *Store) writeAll(texts map[string][]byte) error {
 	}
 	raw, err := json.Marshal(changes)
 	if err == nil {
-		err = write(filepath.Join(s.dir, journalFile), raw)
+		err = durable.Write(filepath.Join(s.dir, journalFile), raw, nil)
 	}
 	if err != nil {
 		drop()
@@ -142,7 +144,7 @@ func (s *Store) carryOut(changes []change) error {
 	}
 	slices.Sort(dirs)
 	for _, dir := range slices.Compact(dirs) {
-		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

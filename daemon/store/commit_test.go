@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cubicle/daemon/durable"
 	"cubicle/daemon/qube"
 )
 
@@ -72,12 +73,12 @@ func TestAnInterruptedChangeOfSeveralFiles(t *testing.T) {
 			}
 		}
 		for _, path := range []string{systemFile, "appvms/one/" + qubeFile, "appvms/two/" + qubeFile} {
-			c := change{filepath.Join(filepath.Dir(path), halfWritten(path)+"7"), path}
+			c := change{filepath.Join(filepath.Dir(path), durable.TempPrefix(path)+"7"), path}
 			changes = append(changes, c)
 			do(func() error { return os.WriteFile(filepath.Join(dir, c.From), texts[path], 0o600) })
 		}
 		do(func() error {
-			return os.WriteFile(filepath.Join(dir, halfWritten(journalFile)+"7"), []byte("[{"), 0o600)
+			return os.WriteFile(filepath.Join(dir, durable.TempPrefix(journalFile)+"7"), []byte("[{"), 0o600)
 		})
 		do(func() error {
 			want = "200 200 200" // from here on it stands

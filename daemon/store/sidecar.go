@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"cubicle/daemon/durable"
 	"cubicle/daemon/qube"
 )
 
@@ -22,5 +23,5 @@ func (s *Store) Firewall(c qube.Class, n qube.Name) ([]byte, error) {
 
 // SetFirewall replaces it.
 func (s *Store) SetFirewall(c qube.Class, n qube.Name, raw []byte) error {
-	return write(s.path(c, n, firewallFile), raw)
+	return durable.Write(s.path(c, n, firewallFile), raw, nil)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"cubicle/daemon/device"
+	"cubicle/daemon/durable"
 	"cubicle/daemon/qube"
 )
 
@@ -204,7 +205,7 @@ func sweep(dir string, files ...string) {
 	}
 	for _, e := range entries {
 		for _, file := range files {
-			if strings.HasPrefix(e.Name(), halfWritten(file)) {
+			if strings.HasPrefix(e.Name(), durable.TempPrefix(file)) {
 				os.Remove(filepath.Join(dir, e.Name()))
 			}
 		}
@@ -421,7 +422,7 @@ func (s *Store) Remove(c qube.Class, n qube.Name) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", n, err)
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return fmt.Errorf("remove %s: %w", n, err)
 	}
 	return nil
@@ -438,5 +439,5 @@ func (s *Store) Notes(c qube.Class, n qube.Name) (string, error) {
 
 // SetNotes replaces it.
 func (s *Store) SetNotes(c qube.Class, n qube.Name, text string) error {
-	return write(s.path(c, n, notesFile), []byte(text))
+	return durable.Write(s.path(c, n, notesFile), []byte(text), nil)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"cubicle/daemon/device"
+	"cubicle/daemon/durable"
 	"cubicle/daemon/qube"
 )
 
@@ -155,7 +156,7 @@ func TestAnInterruptedWriteLeavesTheOldText(t *testing.T) {
 	}
 	// A write that fails leaves the old text and no temporary file.
 	dir := s.path(qube.AppVM, "work")
-	if err := write(filepath.Join(dir, "missing", "x"), nil); err == nil {
+	if err := durable.Write(filepath.Join(dir, "missing", "x"), nil, nil); err == nil {
 		t.Error("a write into a missing folder succeeded")
 	}
 	os.Remove(filepath.Join(dir, ".qube.toml.123"))

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cubicle/daemon/durable"
 	"cubicle/daemon/policy"
 )
 
@@ -234,7 +235,7 @@ func (e *Editor) Remove(f File, token string) error {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
-		return syncDir(filepath.Dir(path))
+		return durable.SyncDir(filepath.Dir(path))
 	})
 }
 
@@ -264,37 +265,17 @@ func (e *Editor) Files(service string) ([]string, error) {
 
 // write replaces a file so that no reader sees half of it. The file begins
 // with a dot until it is whole: such a one is not part of a policy.
-func write(path string, text []byte) (err error) {
+func write(path string, text []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o775); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
+	return durable.Write(path, text, func(f *os.File) error {
+		if err := f.Chmod(0o664); err != nil {
+			return err
 		}
-	}()
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o664)
-	}
-	if err == nil {
-		err = ownerOf(f, dir)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+		return ownerOf(f, dir)
+	})
 }
 
 // ownerOf gives a file the group of its folder, which may read the policy.
@@ -304,13 +285,4 @@ func ownerOf(f *os.File, dir string) error {
 		return err
 	}
 	return f.Chown(-1, int(st.Gid))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

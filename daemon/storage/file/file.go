@@ -34,6 +34,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cubicle/daemon/durable"
 	"cubicle/daemon/storage"
 	"cubicle/daemon/storage/sparse"
 )
@@ -112,7 +113,7 @@ func (p *Pool) create(ctx context.Context, s storage.Spec) error {
 		if err := makeExt4(ctx, tmp, s.Size, filepath.Base(string(s.VID)), journal); err != nil {
 			return err
 		}
-		return rename(tmp, f.clean())
+		return durable.Rename(tmp, f.clean())
 	})
 }
 
@@ -172,7 +173,7 @@ func (p *Pool) clone(ctx context.Context, dst storage.Spec, src storage.VID) err
 		if err := p.copyCommitted(ctx, src, tmp); err != nil {
 			return err
 		}
-		return rename(tmp, to.clean())
+		return durable.Rename(tmp, to.clean())
 	})
 }
 
@@ -306,7 +307,7 @@ func (p *Pool) startOrigin(ctx context.Context, s storage.Spec) (storage.Attachm
 	if err := sparse.Copy(ctx, tmp, f.clean()); err != nil {
 		return storage.Attachment{}, err
 	}
-	return a, rename(tmp, f.dirty())
+	return a, durable.Rename(tmp, f.dirty())
 }
 
 func (p *Pool) startSnapshot(ctx context.Context, s storage.Spec) (a storage.Attachment, err error) {
@@ -407,7 +408,7 @@ func (p *Pool) resize(ctx context.Context, s storage.Spec, size int64) error {
 	}
 	err = grow(ctx, tmp, size, s.Foreign)
 	if err == nil {
-		err = rename(tmp, f.clean())
+		err = durable.Rename(tmp, f.clean())
 	}
 	if err != nil {
 		os.Remove(tmp)

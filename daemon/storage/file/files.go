@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cubicle/daemon/durable"
 	"cubicle/daemon/storage"
 )
 
@@ -61,7 +62,7 @@ func (f files) inNewFolder(create func() error) (err error) {
 	if err := create(); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // makeFolders makes dir and its parents and returns those it made, outermost
@@ -80,7 +81,7 @@ func makeFolders(dir string) (made []string, err error) {
 		}
 		return made, err
 	}
-	return append(made, dir), syncDir(parent)
+	return append(made, dir), durable.SyncDir(parent)
 }
 
 // revision is an older committed state.
@@ -146,7 +147,7 @@ func (f files) replace(image string, s storage.Spec) error {
 	if err := os.Chtimes(image, now, now); err != nil {
 		return err
 	}
-	if err := rename(image, f.clean()); err != nil {
+	if err := durable.Rename(image, f.clean()); err != nil {
 		return err
 	}
 	list = slices.DeleteFunc(list, func(r revision) bool { return slices.Contains(s.Kept, r.name) })
@@ -156,7 +157,7 @@ func (f files) replace(image string, s storage.Spec) error {
 		}
 		list = list[1:]
 	}
-	return syncDir(filepath.Dir(string(f)))
+	return durable.SyncDir(filepath.Dir(string(f)))
 }
 
 // dropRun deletes what a run of a snapshot or volatile volume made.
@@ -188,7 +189,7 @@ func (f files) removeAll() error {
 		}
 	}
 	dir := filepath.Dir(string(f))
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
 	os.Remove(dir) // stays while anything else is in it
@@ -220,16 +221,6 @@ func remove(path string) error {
 	}
 	return nil
 }
-
-// rename puts a file in its place and syncs the folder.
-func rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(to))
-}
-
-func syncDir(dir string) error { return syncFile(dir) }
 
 func syncFile(path string) error {
 	f, err := os.Open(path)
