@@ -88,7 +88,9 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	}
 	defer lock.Close()
 	if err := defaults.Lay(root, f.Group); err != nil {
-		return err
+		// Qubes that run need us more than calls between them, which are
+		// denied without a policy.
+		log.Error("calls may be denied", "error", err)
 	}
 	// Asked to end while it starts, it starts nevertheless: qubes that run
 	// already may have to be stopped.

@@ -111,6 +111,9 @@ func (t *policyExplain) run(ctx context.Context, e *env) error {
 		_, err = fmt.Fprintf(e.Out, "%s: every call is denied until this is mended:\n%s\n", found.Result, printable(problem.Error()))
 	default:
 		_, err = fmt.Fprintln(e.Out, printable(found.String()))
+		if err == nil && t.Source == "dom0" {
+			_, err = fmt.Fprintln(e.Out, "dom0's own calls are made without asking the policy; this is what programs are told that ask for it, as for the clipboard.")
+		}
 	}
 	if err == nil && (found.Result == policy.Failed || found.Result == policy.SyntaxFault) {
 		return &Failure{Status: 1}
