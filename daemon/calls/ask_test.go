@@ -3,11 +3,14 @@ package calls
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"cubicle/daemon/policy"
@@ -106,14 +109,33 @@ func TestAnotherGUIDomainIsAsked(t *testing.T) {
 
 // A stranger's agent is not believed.
 func TestTheAgentIsThePersons(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root may serve the agent's socket")
+	if os.Getuid() != 0 {
+		t.Skip("only root can be somebody else")
 	}
 	d := newDesk(t, askRules)
 	d.run("work")
-	d.o.AgentUsers = nil
-	d.agent.says(func(context.Context, heard) string { return "allow:mail" })
-	if v, _ := d.call(t.Context(), "t.Svc", "mail"); v.Allowed {
+	const stranger = 4321
+	d.o.Agent = filepath.Join(d.dir, "stranger")
+	var a *agent
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := os.Chmod(d.dir, 0o777); err != nil {
+			t.Error(err)
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, stranger, stranger, stranger); errno != 0 {
+			t.Error(errno)
+		}
+		a = newAgent(t, d.o.Agent)
+	}()
+	<-done
+	a.says(func(context.Context, heard) string { return "allow:mail" })
+	if v, _ := d.call(t.Context(), "t.Svc", "mail"); v.Allowed || !strings.Contains(v.Reason, "user 4321 serves ") {
+		t.Errorf("%+v", v)
+	}
+	d.o.AgentUsers = []int{stranger}
+	if v, _ := d.call(t.Context(), "t.Svc", "mail"); !v.Allowed {
 		t.Errorf("%+v", v)
 	}
 }

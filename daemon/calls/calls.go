@@ -68,7 +68,7 @@ type Calls struct {
 	views   views
 	rooms   disposables
 
-	faults  chan struct{} // capacity 1: the policy has a new fault
+	faults chan struct{} // capacity 1: the policy has a new fault
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
