@@ -38,6 +38,7 @@ var varying = []struct {
 	{regexp.MustCompile(`/\S+/policy\.d`), "policy.d"},
 	{regexp.MustCompile(`\bdisp[0-9]+`), "dispN"},
 	{regexp.MustCompile(`\b20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9:]{8}\b`), "TIME"},
+	{regexp.MustCompile(`mem=[0-9]+ mem_static_max=[0-9]{7,} cputime=[0-9]+`), "mem=N mem_static_max=N cputime=N"},
 	{regexp.MustCompile(`\b(maxmem|no_cpus) default=True type=int [0-9]+`), "$1 default=True type=int N"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -151,12 +152,12 @@ func stats(ctx context.Context, c *call) (string, error) {
 // measure measures the destination, or all qubes, and returns what there is
 // to tell, and the samples that the next measurement starts from.
 func (c *call) measure(ctx context.Context, v *core.View, last map[qube.UUID]sample) ([]core.Event, map[qube.UUID]sample) {
-	list := v.Qubes()
-	if !c.dest.IsAdmin() {
-		list = nil
-		if q, ok := v.Lookup(c.dest.UUID()); ok {
-			list = append(list, q)
-		}
+	var list []core.Qube
+	if q, ok := v.Lookup(c.dest.UUID()); ok {
+		list = append(list, q)
+	}
+	if c.dest.IsAdmin() {
+		list = append(list, v.Qubes()...)
 	}
 	var due []core.Event
 	samples := map[qube.UUID]sample{}
@@ -178,6 +179,9 @@ func (c *call) measure(ctx context.Context, v *core.View, last map[qube.UUID]sam
 // statsOf are the arguments of vm-stats; used and limit are bytes.
 func statsOf(q core.Qube, used, limit int64, now, before sample) []core.Arg {
 	vcpus := max(q.Number("vcpus"), 1)
+	if q.IsAdmin() {
+		vcpus = runtime.NumCPU()
+	}
 	usage := int64(0)
 	if wall := now.at.Sub(before.at); !before.at.IsZero() && wall > 0 {
 		usage = max(0, 100*int64(now.cpu-before.cpu)/int64(wall)/int64(vcpus))

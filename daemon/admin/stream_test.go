@@ -147,6 +147,13 @@ func TestStats(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// dom0 has what of this computer is no qube's.
+		if total, err := strconv.ParseInt(e.Args["memory_assigned_total"], 10, 64); err != nil || e.Name != "vm-stats" || e.Subject != "dom0" || total < 409600 {
+			t.Errorf("%+v", e)
+		}
+		if e, err = s.Next(); err != nil {
+			t.Fatal(err)
+		}
 		if e.Name != "vm-stats" || e.Subject != "work" || e.Args["memory_kb"] != "409600" || e.Args["memory_with_swap_used"] != "102400" ||
 			e.Args["cpu_time"] != "1000" || e.Args["cpu_usage"] != "0" || e.Args["online_vcpus"] != "2" {
 			t.Errorf("%+v", e)

@@ -116,6 +116,7 @@ type Core struct {
 	pools   poolSet
 	hub     hub
 	view    atomic.Pointer[View]
+	host    host
 
 	life context.Context // ends with Close
 	end  context.CancelFunc

@@ -29,7 +29,8 @@ func Open(ctx context.Context, cfg Config) (*Core, error) {
 		return nil, errors.New("an engine and a pool are needed")
 	}
 	c := &Core{
-		cfg: cfg, clock: cfg.Clock,
+		host: host{proc: "/proc"},
+		cfg:  cfg, clock: cfg.Clock,
 		engines: map[string]engine.Engine{},
 		pools:   poolSet{list: slices.Clone(cfg.Pools)},
 		hub:     hub{subs: map[*Subscription]struct{}{}},

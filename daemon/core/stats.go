@@ -125,8 +125,13 @@ func (c *Core) putStats(id qube.UUID, s engine.Stats, cpu float64) {
 }
 
 // Measure asks the engine of a qube now: memory in use and its limit in
-// bytes, CPU time. A halted qube has zeros.
+// bytes, CPU time. A halted qube has zeros. dom0 has what of the computer is
+// no qube's, and all its memory as its limit.
 func (c *Core) Measure(ctx context.Context, id qube.UUID) (memory, limit int64, cpu time.Duration, err error) {
+	if id == qube.Dom0UUID {
+		u, err := c.measureDom0(ctx)
+		return u.memory, u.limit, u.cpu, err
+	}
 	c.mu.Lock()
 	r := c.runs[id]
 	c.mu.Unlock()
