@@ -22,6 +22,7 @@ import (
 	"strings"
 
 	"cubicle/assets"
+	"cubicle/daemon/durable"
 	"cubicle/daemon/paths"
 )
 
@@ -74,18 +75,13 @@ func lay(from fs.FS, dir string, old bool, group int) error {
 		if err != nil {
 			return err
 		}
-		write, err := wanted(filepath.Join(dir, name), text, laid[name])
+		write, now, err := wanted(filepath.Join(dir, name), text, laid[name])
 		if err != nil {
 			return err
 		}
+		laid[name] = now
 		if write {
-			if err := replace(filepath.Join(dir, name), text, group); err != nil {
-				return err
-			}
-			laid[name] = sum(text)
-		}
-		if laid[name] == "" {
-			laid[name] = "-" // somebody else's file, and never ours
+			return replace(filepath.Join(dir, name), text, group)
 		}
 		return nil
 	})
@@ -96,17 +92,28 @@ func lay(from fs.FS, dir string, old bool, group int) error {
 	return errors.Join(err, writeRecord(dir, laid, group))
 }
 
-// wanted tells whether a file is to be written: it was never there, or it is
-// still what an earlier version has laid down.
-func wanted(path string, text []byte, laid string) (bool, error) {
-	now, err := os.ReadFile(path)
+// foreign is what the record says of a file that was there before ours.
+const foreign = "-"
+
+// wanted tells whether a file is to be written, because it was never there or
+// is still what an earlier version has laid down, and what the record is to
+// say of it.
+func wanted(path string, text []byte, laid string) (write bool, now string, err error) {
+	there, err := os.ReadFile(path)
+	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return laid == "", nil
-	case err != nil:
-		return false, err
+	case err != nil && !missing:
+		return false, laid, err
+	case missing && laid != "":
+		return false, laid, nil // somebody has deleted it
+	case missing, laid == sum(there):
+		return missing || laid != sum(text), sum(text), nil
+	case laid == "" && bytes.Equal(there, text):
+		return false, sum(text), nil // the record is older than the file: we were cut short
+	case laid == "":
+		return false, foreign, nil
 	}
-	return laid == sum(now) && laid != sum(text), nil
+	return false, laid, nil
 }
 
 func sum(text []byte) string {
@@ -114,23 +121,21 @@ func sum(text []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// replace writes a file so that no reader sees half of it.
-func replace(path string, text []byte, group int) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+// replace puts a file in its place; its folder is synced at the end of all.
+func replace(path string, text []byte, group int) error {
+	tmp, err := durable.Temp(path, text, owned(group))
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chown(-1, group), f.Chmod(0o664), f.Sync(), f.Close())
-	if err != nil {
-		return err
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, os.Remove(tmp))
 	}
-	return os.Rename(f.Name(), path)
+	return nil
+}
+
+// owned makes a file one that the group may change.
+func owned(group int) func(*os.File) error {
+	return func(f *os.File) error { return errors.Join(f.Chown(-1, group), f.Chmod(0o664)) }
 }
 
 // readRecord reads the sums of the files that were laid down, in the format
@@ -157,13 +162,10 @@ func writeRecord(dir string, laid map[string]string, group int) error {
 	for _, name := range slices.Sorted(maps.Keys(laid)) {
 		fmt.Fprintf(&b, "%s  %s\n", laid[name], name)
 	}
-	if err := replace(filepath.Join(dir, record), b.Bytes(), group); err != nil {
+	// The record comes last: a file that stands and is not on record would be
+	// taken for a person's.
+	if err := durable.SyncDir(filepath.Join(dir, "include")); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return durable.Write(filepath.Join(dir, record), b.Bytes(), owned(group))
 }

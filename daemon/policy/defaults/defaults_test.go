@@ -213,6 +213,16 @@ func TestWhatAPersonDidStays(t *testing.T) {
 	}
 	want["theirs"] = ""
 	step("2", want)
+	// Cut short before the record was written, it knows its own.
+	if err := os.Remove(filepath.Join(dir, record)); err != nil {
+		t.Fatal(err)
+	}
+	write("untouched", "3")
+	write("theirs", "mine")
+	want["theirs"], want["deleted"], want["untouched"], want["include/part"] = "mine", "3", "3", "2"
+	step("3", want)
+	want["deleted"], want["untouched"] = "4", "4"
+	step("4", want)
 }
 
 // The folder of Qubes 4.0 is read where it exists.
