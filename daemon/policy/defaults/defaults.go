@@ -79,11 +79,13 @@ func lay(from fs.FS, dir string, old bool, group int) error {
 		if err != nil {
 			return err
 		}
-		laid[name] = now
 		if write {
-			return replace(filepath.Join(dir, name), text, group)
+			err = replace(filepath.Join(dir, name), text, group)
 		}
-		return nil
+		if err == nil {
+			laid[name] = now
+		}
+		return err
 	})
 	if maps.Equal(laid, before) {
 		return err
