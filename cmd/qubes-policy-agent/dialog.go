@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -57,12 +56,22 @@ func (*dialog) Run(ctx context.Context, f *program.Flags) error {
 	d.prepare()
 	d.app.Lifecycle().SetOnEnteredForeground(func() { d.focus(true) })
 	d.app.Lifecycle().SetOnExitedForeground(func() { d.focus(false) })
-	d.app.Lifecycle().SetOnStarted(func() { go d.read(os.Stdin) })
-	context.AfterFunc(ctx, func() { fyne.Do(d.app.Quit) })
-	d.app.Run()
-	if d.client != nil {
-		d.client.Close()
+	context.AfterFunc(ctx, func() { os.Stdin.Close() })
+	// Fyne's loop looks around sixty times a second: it begins when there is
+	// something to see.
+	lines := json.NewDecoder(bufio.NewReader(os.Stdin))
+	var first agent.ToDialog
+	if err := lines.Decode(&first); err != nil || first.Ask == nil {
+		return nil // nobody asks any more
 	}
+	d.client = dom0.Connect(d.bus)
+	defer d.client.Close()
+	d.app.Lifecycle().SetOnStarted(func() {
+		d.ask(*first.Ask, first.Until)
+		d.dialog.SetWaiting(first.Waiting)
+		go d.read(lines)
+	})
+	d.app.Run()
 	return nil
 }
 
@@ -80,40 +89,30 @@ func (d *asking) prepare() {
 	}
 }
 
-// read hears the agent: the question, who waits behind it, and the end.
-func (d *asking) read(in io.Reader) {
-	lines := json.NewDecoder(bufio.NewReader(in))
+// read hears who waits behind the question, and its end.
+func (d *asking) read(lines *json.Decoder) {
 	for {
 		var said agent.ToDialog
 		if err := lines.Decode(&said); err != nil {
 			fyne.Do(d.app.Quit)
 			return
 		}
-		if said.Ask != nil {
-			// The question names the colours; what the daemon knows besides
-			// comes while the window is being made.
-			client := dom0.Connect(d.bus)
-			fyne.Do(func() { d.ask(*said.Ask, said.Until, client) })
-		}
-		fyne.Do(func() {
-			if d.dialog != nil {
-				d.dialog.SetWaiting(said.Waiting)
-			}
-		})
+		fyne.Do(func() { d.dialog.SetWaiting(said.Waiting) })
 	}
 }
 
 // ask fills the window and shows it.
-func (d *asking) ask(r agent.Request, until time.Time, client *dom0.Bus) {
-	d.client = client
-	d.dialog = ask.New(r, client.Snapshot(), ask.Options{
+func (d *asking) ask(r agent.Request, until time.Time) {
+	// The question names the colours; what the daemon knows besides comes
+	// while the window is being made.
+	d.dialog = ask.New(r, d.client.Snapshot(), ask.Options{
 		Canvas: d.window.Canvas(),
 		Answer: d.answer,
 		Now:    time.Now,
 		Later:  later,
 		Until:  until,
 	})
-	client.Watch(func(s *dom0.Snapshot) { fyne.Do(func() { d.dialog.SetSnapshot(s) }) })
+	d.client.Watch(func(s *dom0.Snapshot) { fyne.Do(func() { d.dialog.SetSnapshot(s) }) })
 	d.window.SetTitle(d.dialog.Title())
 	bare.SetContent(d.window, d.dialog.Content(), func(number uint32) {
 		if err := d.screen.MakeDialog(number); err != nil {
