@@ -14,8 +14,8 @@ type Result string
 
 // The results besides the actions.
 const (
-	Failed      Result = "error"        // the question is not a call
-	SyntaxFault Result = "syntax-error" // the policy is not one: every call is denied
+	Failed      Result = "error"        // the question is not a call, or files of the policy cannot be read
+	SyntaxFault Result = "syntax-error" // a line of the policy is none: every call is denied
 )
 
 // Question is a call to explain.
@@ -134,7 +134,7 @@ func (e Explanation) String() string {
 
 // ExplainAll reads questions as JSON, one a line, and writes their
 // explanations, one a line. With a policy that could not be loaded (problem)
-// the answer is always a SyntaxFault.
+// the answer is always what Fault says.
 func ExplainAll(p *Policy, problem error, s *System, questions io.Reader, answers io.Writer) error {
 	const maxLine = 64 << 10
 	in := bufio.NewScanner(questions)
@@ -164,11 +164,18 @@ func ExplainAll(p *Policy, problem error, s *System, questions io.Reader, answer
 	return errors.Join(in.Err(), out.Flush())
 }
 
-// Fault explains every call under a policy that could not be loaded.
+// Fault explains every call under a policy that could not be loaded: a
+// SyntaxFault where a line is wrong, Failed where a whole file or folder is.
 func Fault(problem error) Explanation {
-	e := Explanation{Result: SyntaxFault, Reason: problem.Error()}
-	if all, ok := errors.AsType[Errors](problem); ok && len(all) > 0 {
-		e.Rule, e.Reason = fmt.Sprintf("%s:%d", all[0].File, all[0].Line), all[0].Err.Error()
+	e := Explanation{Result: Failed, Reason: problem.Error()}
+	all, _ := errors.AsType[Errors](problem)
+	for i, one := range all {
+		if i == 0 || one.Line > 0 && e.Result == Failed {
+			e.Rule, e.Reason = fmt.Sprintf("%s:%d", one.File, one.Line), one.Err.Error()
+		}
+		if one.Line > 0 {
+			e.Result = SyntaxFault
+		}
 	}
 	return e
 }

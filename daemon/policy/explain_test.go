@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -58,6 +59,26 @@ func TestExplainAll(t *testing.T) {
 	if !strings.HasPrefix(got.String(), `{"result":"syntax-error",`) ||
 		!strings.Contains(got.String(), `30-a.policy:1",`) || !strings.Contains(got.String(), `"reason":"a rule has`) {
 		t.Error(got.String())
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for name, want := range map[string]string{"policy.d/30-A.policy": "error 30-A.policy:0", "policy.d/30-a.policy": "syntax-error 30-a.policy:2"} {
+		files := map[string]string{"policy.d/20-B.policy": "", name: "# mine\nt.Svc * work mail\n"}
+		if strings.Contains(name, "A") {
+			delete(files, "policy.d/20-B.policy")
+		}
+		_, problem := Load(write(t, t.TempDir(), files))
+		if problem == nil {
+			t.Fatal(name)
+		}
+		e := Fault(problem)
+		if got := string(e.Result) + " " + e.Rule[strings.LastIndexByte(e.Rule, '/')+1:]; got != want || e.Reason == "" {
+			t.Errorf("%s: %s: %s", name, got, e.Reason)
+		}
+	}
+	if e := Fault(fs.ErrPermission); e.Result != Failed || e.Rule != "" || e.Reason == "" {
+		t.Errorf("%+v", e)
 	}
 }
 
