@@ -70,3 +70,37 @@ func (b *Bus) Permissions(ctx context.Context, id QubeID) (list []Permission, er
 	})
 	return list, err
 }
+
+// Explanation is what would become of a call.
+type Explanation struct {
+	Result  Outcome
+	Target  Text   // of an allowed call
+	Targets []Text // what could be chosen
+	Rule    Text   // FILE:LINE that decides; empty: none
+	Reason  Text   // why it would be denied, or is no call
+}
+
+// Outcome is what the policy says of a call.
+type Outcome string
+
+// The outcomes.
+const (
+	Allowed Outcome = "allow"
+	Asked   Outcome = "ask"
+	Denied  Outcome = "deny"
+	NoCall  Outcome = "error" // the question is not a call
+)
+
+// ExplainCall implements Inside.
+func (b *Bus) ExplainCall(ctx context.Context, id QubeID, target, service string) (e Explanation, err error) {
+	name := b.called(id)
+	err = b.ask(ctx, "policy", name, func(c *client.Client) error {
+		got, err := c.ExplainCall(ctx, name, target, service)
+		e = Explanation{Result: Outcome(got.Result), Target: CleanLine(got.Target), Rule: CleanLine(got.Rule), Reason: CleanLine(got.Reason)}
+		for _, t := range got.Targets {
+			e.Targets = append(e.Targets, CleanLine(t))
+		}
+		return err
+	})
+	return e, err
+}

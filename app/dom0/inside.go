@@ -112,6 +112,9 @@ type Inside interface {
 	// Permissions are the calls from the qube and to it that the policy allows
 	// now; the error says where the policy is wrong.
 	Permissions(ctx context.Context, id QubeID) ([]Permission, error)
+	// ExplainCall tells what would become of a call from the qube to a target,
+	// "@default" for who leaves it to the policy. Nothing is called.
+	ExplainCall(ctx context.Context, id QubeID, target, service string) (Explanation, error)
 	// DraftProperties are the rows that a new qube of the class on the
 	// template would have; CheckProperty tells what is wrong with a value.
 	DraftProperties(ctx context.Context, class Class, template string) ([]Property, error)

@@ -405,7 +405,7 @@ func TestThePolicyIsShownFromBothEnds(t *testing.T) {
 	}
 	r.canvas.Focus(page.search)
 	r.write("disp")
-	if r.reads("qubes.Filecopy") || !r.reads("qubes.OpenInVM") {
+	if r.reads("work, untrusted") || !r.reads("qubes.OpenInVM") {
 		t.Error("the search does not choose")
 	}
 	r.mustSay("Nothing fits the search.")
@@ -430,4 +430,42 @@ func TestThePolicyIsShownFromBothEnds(t *testing.T) {
 	r.fake.Refuse("policy", &dom0.Error{Op: "policy", Subject: "vault", Reason: "the policy is wrong, so every call is denied: 30-user.policy:3: no such action"})
 	page.show(r.m.config.subject, false)
 	r.mustSay("The policy is wrong, so every call is denied: 30-user.policy:3: no such action.")
+}
+
+func TestThePolicyIsAskedAboutACall(t *testing.T) {
+	r := dark(t, household())
+	r.configure("vault", pagePolicy)
+	in := interior()
+	in.Explained = map[string]dom0.Explanation{
+		"work qubes.Filecopy":    {Result: dom0.Asked, Targets: []dom0.Text{"@dispvm:debian-12-dvm", "work"}, Rule: "/etc/qubes/policy.d/90-default.policy:41"},
+		"@default qubes.GetDate": {Result: dom0.Allowed, Target: "dom0", Rule: "/etc/qubes/policy.d/90-default.policy:36"},
+		"work qubes.Gpg":         {Result: dom0.Denied, Reason: "a rule denies it", Rule: "30-user.policy:3"},
+		"work no/service":        {Result: dom0.NoCall, Reason: "\"/\" is in the name of the service"},
+	}
+	r.fake.SetInside("vault", in)
+	page := r.m.config.pages[pagePolicy].(*permissions)
+	ask := func(service, target, want string) {
+		t.Helper()
+		page.service.SetText("")
+		page.target.SetText("")
+		r.canvas.Focus(page.service)
+		r.write(service)
+		r.press(fyne.KeyReturn)
+		r.write(target)
+		r.press(fyne.KeyReturn)
+		r.mustSay(want)
+	}
+	ask("qubes.Filecopy", "work", "You would be asked, with the choice of: a new disposable of debian-12-dvm, work. (rule 90-default.policy:41)")
+	ask("qubes.GetDate", "", "It would be allowed, to dom0. (rule 90-default.policy:36)")
+	ask("qubes.Gpg", "work", "It would be denied: a rule denies it. (rule 30-user.policy:3)")
+	ask("no/service", "work", "This is no call: \"/\" is in the name of the service.")
+	ask("q.Other", "work", "It would be denied: no rule fits the call.")
+	r.fake.Refuse("policy", &dom0.Error{Op: "policy", Subject: "vault", Reason: "the policy is wrong, so every call is denied: 30-user.policy:3: no such action"})
+	r.tap("Ask the policy")
+	r.mustSay("The policy is wrong, so every call is denied: 30-user.policy:3: no such action.")
+	page.service.SetText("")
+	r.tap("Ask the policy")
+	if r.canvas.Focused() != fyne.Focusable(page.service) {
+		t.Error("without a service the keyboard does not go there")
+	}
 }

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"path"
 	"slices"
 	"strings"
 
@@ -26,6 +27,9 @@ type permissions struct {
 	search *control.Entry
 	list   *fyne.Container
 	known  []dom0.Permission
+
+	service, target *control.Entry // of the call that people ask about
+	answer          *widget.Label
 }
 
 func newPermissions(p *host) *permissions {
@@ -39,7 +43,18 @@ func newPermissions(p *host) *permissions {
 		}
 		p.escape()
 	}
-	o.box = control.Border(container.New(layout.NewCustomPaddedLayout(0, 8, 0, 0), o.search), nil, nil, nil,
+	o.service = control.NewEntry(words.T("Service, such as qubes.Filecopy"))
+	o.target = control.NewEntry(words.T("Target qube"))
+	o.service.OnSubmitted = func(string) { p.manager.canvas.Focus(o.target) }
+	o.target.OnSubmitted = func(string) { o.explain() }
+	try := control.NewButton(words.T("Ask the policy"), nil, o.explain)
+	o.service.OnEscape, o.target.OnEscape, try.OnEscape = p.escape, p.escape, p.escape
+	o.answer = widget.NewLabel("")
+	o.answer.Wrapping = fyne.TextWrapWord
+	o.answer.Hide()
+	question := container.New(layout.NewCustomPaddedLayout(6, 0, 0, 0), container.NewVBox(
+		control.Border(nil, nil, nil, try, container.NewGridWithColumns(2, o.service, o.target)), o.answer))
+	o.box = control.Border(container.New(layout.NewCustomPaddedLayout(0, 8, 0, 0), o.search), question, nil, nil,
 		container.NewVScroll(container.New(layout.NewCustomPaddedLayout(0, 0, 0, scrollBar), o.list)))
 	return o
 }
@@ -52,6 +67,7 @@ func (o *permissions) show(q dom0.Qube, fresh bool) {
 	if fresh {
 		o.known = nil
 		o.list.RemoveAll()
+		control.Show(o.answer, false)
 	}
 	var list []dom0.Permission
 	o.pane.ask(func(ctx context.Context) (err error) {
@@ -64,6 +80,54 @@ func (o *permissions) show(q dom0.Qube, fresh bool) {
 		o.known = list
 		o.draw()
 	})
+}
+
+// explain asks what would become of a call of the qube's.
+func (o *permissions) explain() {
+	service, target := strings.TrimSpace(o.service.Text), strings.TrimSpace(o.target.Text)
+	if service == "" {
+		o.pane.manager.canvas.Focus(o.service)
+		return
+	}
+	if target == "" {
+		target = "@default"
+	}
+	id := o.pane.subject.ID
+	var e dom0.Explanation
+	o.pane.manager.inquire(func(ctx context.Context) (err error) {
+		e, err = o.pane.manager.client.ExplainCall(ctx, id, target, service)
+		return err
+	}, func(err error) {
+		importance, text := explanation(e)
+		if err != nil {
+			importance, text = widget.DangerImportance, reason(err)
+		}
+		o.answer.Importance = importance
+		o.answer.SetText(text)
+		control.Show(o.answer, true)
+		o.box.Refresh() // the list gives the answer its room
+	})
+}
+
+// explanation says what would become of a call.
+func explanation(e dom0.Explanation) (widget.Importance, string) {
+	importance, text := widget.DangerImportance, words.T("It would be denied: %s.", words.Known(string(e.Reason)))
+	switch e.Result {
+	case dom0.Allowed:
+		importance, text = widget.SuccessImportance, words.T("It would be allowed, to %s.", targetWord(string(e.Target)))
+	case dom0.Asked:
+		targets := bundle{}
+		for _, t := range e.Targets {
+			targets.qubes = append(targets.qubes, targetWord(string(t)))
+		}
+		importance, text = widget.MediumImportance, words.T("You would be asked, with the choice of: %s.", targets.names())
+	case dom0.NoCall:
+		text = words.T("This is no call: %s.", words.Known(string(e.Reason)))
+	}
+	if e.Rule != "" {
+		text += " " + words.T("(rule %s)", path.Base(string(e.Rule)))
+	}
+	return importance, text
 }
 
 // bundle is what one service is allowed with.

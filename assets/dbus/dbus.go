@@ -28,7 +28,7 @@ func DesktopCalls() []Call {
 		{"org.freedesktop.DBus.ObjectManager", "GetManagedObjects"},
 		{"org.freedesktop.DBus.Peer", "Ping GetMachineId"},
 		{"org.freedesktop.DBus.Properties", "Get GetAll"},
-		{"org.cubicle.Qubes1.Manager", "AddPool CheckProperty CreateDisposable CreateLabel CreateQube CreateTemplate DiskSpace DraftProperties Permissions Properties RecentCalls RemoveLabel RemovePool " +
+		{"org.cubicle.Qubes1.Manager", "AddPool CheckProperty CreateDisposable CreateLabel CreateQube CreateTemplate DiskSpace DraftProperties ExplainCall Permissions Properties RecentCalls RemoveLabel RemovePool " +
 			"ResetProperty SetPoolRevisions SetProperty"},
 		{"org.cubicle.Qubes1.Qube", "AddTag Apps AssignDevice Clone Console DeviceLacks Devices Features Firewall KeepRevision Kill Messages Notes Pause Properties Remove RemoveFeature RemoveTag " +
 			"ResetProperty Resize Revert Run SetDeviceMode SetFeature SetFirewall SetNotes SetProperty Shutdown Start StartApp Tags UnassignDevice Unpause Volumes"},

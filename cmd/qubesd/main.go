@@ -172,7 +172,7 @@ func run(ctx context.Context, log *slog.Logger, f flags) error {
 	})
 	work.Go(func() {
 		service := bus.New(c, client.Address(root), append(f.UserUID, os.Geteuid()), log.With("part", "bus"))
-		service.RecentCalls, service.Permissions = decider.Recent, decider.Permissions
+		service.RecentCalls, service.Permissions, service.Explain = decider.Recent, decider.Permissions, decider.Explain
 		err := service.Run(busCtx, func() {
 			log.Info("serving D-Bus", "name", client.BusName)
 		})

@@ -43,6 +43,9 @@ type Server struct {
 	// Permissions are the calls from a qube and to it that the policy allows;
 	// nil: there is no policy. It is set before Run.
 	Permissions func(qube string) ([]policy.Edge, error)
+	// Explain tells what would become of a call; nil: there is no policy. It is
+	// set before Run.
+	Explain func(policy.Question) (policy.Explanation, error)
 
 	core    *core.Core
 	address string

@@ -228,6 +228,8 @@ func (m *member) manager(args []any) ([]any, error) {
 		return []any{uint64(max(info.Size, 0)), uint64(max(info.Used, 0))}, err
 	case "DraftProperties":
 		return rowsResult(c.DraftProperties(core.Draft{Class: args[0].(string), Template: args[1].(string)}))
+	case "ExplainCall":
+		return m.explain(args[0].(string), args[1].(string), args[2].(string))
 	case "Permissions":
 		return m.permissions(args[0].(string))
 	case "Properties":

@@ -8,6 +8,7 @@ import (
 
 	"cubicle/daemon/calls"
 	"cubicle/daemon/core"
+	"cubicle/daemon/policy"
 )
 
 // recentCalls are the last calls of a qube or to it, or of all for an empty
@@ -53,4 +54,20 @@ func (m *member) permissions(qube string) ([]any, error) {
 		list = append(list, permission{e.Source, e.Target, e.Service, e.Ask})
 	}
 	return []any{list}, nil
+}
+
+// explain answers result, target, targets to choose from, rule and reason.
+func (m *member) explain(source, target, service string) ([]any, error) {
+	if m.s.Explain == nil {
+		return nil, core.Failf(core.NotImplemented, "there is no policy")
+	}
+	e, err := m.s.Explain(policy.Question{Source: source, Target: target, Service: service})
+	if err != nil {
+		return nil, core.Failf(core.General, "%v", err)
+	}
+	why := e.Reason
+	if text := policy.Reason(e.Reason).Explain(); text != "" {
+		why = text
+	}
+	return []any{string(e.Result), e.Target, append([]string{}, e.Targets...), e.Rule, why}, nil
 }

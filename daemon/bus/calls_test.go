@@ -37,6 +37,12 @@ func TestRecentCallsArrive(t *testing.T) {
 		}
 		return edges, nil
 	}
+	service.Explain = func(q policy.Question) (policy.Explanation, error) {
+		if q != (policy.Question{Source: "work", Target: "mail", Service: "t.Svc+x"}) {
+			return policy.Explanation{}, errors.New("30-user.policy:3: no such action")
+		}
+		return policy.Explanation{Result: policy.Result(policy.Deny), Targets: []string{"vault"}, Rule: "f:7", Reason: string(policy.DenyRule)}, nil
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- service.Run(ctx, func() { close(ready) }) }()
@@ -63,6 +69,13 @@ func TestRecentCallsArrive(t *testing.T) {
 	may, err := c.Permissions(within, "work")
 	if err != nil || !slices.Equal(may, []client.Permission{client.Permission(edges[0]), client.Permission(edges[1])}) {
 		t.Errorf("%+v, %v", may, err)
+	}
+	why, err := c.ExplainCall(within, "work", "mail", "t.Svc+x")
+	if err != nil || why.Result != "deny" || !slices.Equal(why.Targets, []string{"vault"}) || why.Rule != "f:7" || why.Reason != policy.DenyRule.Explain() {
+		t.Errorf("%+v, %v", why, err)
+	}
+	if _, err := c.ExplainCall(within, "work", "mail", "t.Other"); err == nil || !strings.Contains(err.Error(), "30-user.policy:3") {
+		t.Errorf("a wrong policy: %v", err)
 	}
 	if _, err := c.Permissions(within, "vault"); err == nil || !strings.Contains(err.Error(), "30-user.policy:3") {
 		t.Errorf("a wrong policy: %v", err)

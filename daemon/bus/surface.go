@@ -64,6 +64,10 @@ var (
 			// DiskSpace is the size of the default pool and what is used of it, in bytes.
 			{"DiskSpace", nil, []param{{"size", "t"}, {"used", "t"}}, owner},
 			{"DraftProperties", []param{{"class", "s"}, {"template", "s"}}, rowsOut, owner},
+			// ExplainCall tells what would become of a call: allow, ask, deny or
+			// error; where it goes; what could be chosen; FILE:LINE; why not.
+			{"ExplainCall", []param{{"source", "s"}, {"target", "s"}, {"service", "s"}},
+				[]param{{"result", "s"}, {"target", "s"}, {"targets", "as"}, {"rule", "s"}, {"reason", "s"}}, owner},
 			// Permissions: source, target, service, whether a person is asked first.
 			{"Permissions", []param{{"qube", "s"}}, []param{{"permissions", "a(sssb)"}}, owner},
 			{"Properties", nil, rowsOut, owner},

@@ -25,6 +25,8 @@ type Interior struct {
 	Firewall    string // a rule a line
 	Calls       []dom0.Call
 	Permissions []dom0.Permission
+	// Explained is what would become of calls, by "TARGET SERVICE".
+	Explained map[string]dom0.Explanation
 	// DeviceLacks tells why the engine cannot attach devices of a class.
 	DeviceLacks map[dom0.DeviceClass]string
 }
@@ -301,6 +303,17 @@ func (f *Fake) RecentCalls(_ context.Context, id dom0.QubeID, limit int) (list [
 func (f *Fake) Permissions(_ context.Context, id dom0.QubeID) (list []dom0.Permission, err error) {
 	err = f.quiet("policy", id, func(in *Interior, _ dom0.Qube) { list = slices.Clone(in.Permissions) })
 	return list, err
+}
+
+// ExplainCall implements dom0.Inside.
+func (f *Fake) ExplainCall(_ context.Context, id dom0.QubeID, target, service string) (e dom0.Explanation, err error) {
+	err = f.quiet("policy", id, func(in *Interior, _ dom0.Qube) {
+		known := false
+		if e, known = in.Explained[target+" "+service]; !known {
+			e = dom0.Explanation{Result: dom0.Denied, Reason: "no rule fits the call"}
+		}
+	})
+	return e, err
 }
 
 // DraftProperties implements dom0.Inside.

@@ -66,3 +66,20 @@ func (c *Client) Permissions(ctx context.Context, qube string) ([]Permission, er
 	err := c.call(ctx, RootPath, ManagerInterface+".Permissions", []any{&list}, qube)
 	return list, err
 }
+
+// Explanation is what would become of a call.
+type Explanation struct {
+	Result  string   // allow, ask, deny, or error for what is no call
+	Target  string   // of an allowed call
+	Targets []string // what could be chosen
+	Rule    string   // FILE:LINE that decides; empty: none
+	Reason  string   // why it would be denied
+}
+
+// ExplainCall tells what would become of a call of a service, NAME or
+// NAME+ARGUMENT, from one qube to another. Nothing is called.
+func (c *Client) ExplainCall(ctx context.Context, source, target, service string) (Explanation, error) {
+	var e Explanation
+	err := c.call(ctx, RootPath, ManagerInterface+".ExplainCall", []any{&e.Result, &e.Target, &e.Targets, &e.Rule, &e.Reason}, source, target, service)
+	return e, err
+}
