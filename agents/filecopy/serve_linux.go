@@ -15,6 +15,9 @@ type Call struct {
 	Stdin    io.Reader
 	Stdout   io.Writer
 	Stderr   io.Writer
+	// Lock is called when only the stream is left to do; Jail in a process
+	// of its own, nil where others live in it.
+	Lock func(dir string) error
 }
 
 // Serve is the service: it receives the files and returns its exit status.
@@ -24,8 +27,12 @@ func (c Call) Serve() int {
 		return 1
 	}
 	dir, err := Incoming(c.Home, c.Source)
+	if err == nil && c.Lock != nil {
+		err = c.Lock(dir.Name())
+	}
 	if err != nil {
 		fmt.Fprintln(c.Stderr, err)
+		dir.Close() // nil, or of no use
 		if _, err := c.Stdout.Write(wire.Answer{Code: codeOf(err)}.Bytes()); err != nil {
 			return 1
 		}

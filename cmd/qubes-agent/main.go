@@ -264,7 +264,7 @@ func (unpackCmd) Run() error {
 	}
 	return statusError(filecopy.Call{
 		Argument: os.Getenv("QREXEC_SERVICE_ARGUMENT"), Source: os.Getenv("QREXEC_REMOTE_DOMAIN"), Home: home,
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Lock: filecopy.Jail,
 	}.Serve())
 }
 
