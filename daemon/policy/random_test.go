@@ -117,6 +117,7 @@ func TestDecisionsOfRandomPolicies(t *testing.T) {
 			t.Fatalf("%s: %+v", first.Text, d)
 		}
 		final(t, s, q, d)
+		where(t, p, s, q, d)
 		if d.Action != Ask {
 			return
 		}
@@ -152,6 +153,29 @@ func TestDecisionsOfRandomPolicies(t *testing.T) {
 			}
 		}
 	})
+}
+
+// where decides the same in a system without a GUI domain: only whether a
+// person can be asked differs.
+func where(t *rapid.T, p *Policy, s *System, q Request, d Decision) {
+	var list []*Domain
+	for _, one := range s.domains {
+		alike := *one
+		alike.GUIVM = ""
+		list = append(list, &alike)
+	}
+	blind, err := NewSystem(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := p.Decide(blind, q)
+	want := d.Action
+	if want == Ask {
+		want = Deny
+	}
+	if b.Action != want || d.Action == Ask && b.Reason != NoGUI || b.Permits(true) != d.Permits(true) || b.Permits(false) != d.Permits(false) {
+		t.Fatalf("%+v, and without a GUI domain %+v", d, b)
+	}
 }
 
 // redirectsTo tells whether a rule above the denying one offers the target by
