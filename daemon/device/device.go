@@ -162,9 +162,12 @@ func wildcard(text string) string {
 
 // Argument is the reverse of ParseArgument.
 func (d Device) Argument() string {
-	id := strings.ReplaceAll(d.ID, "?******", unknownInterface)
-	id = strings.NewReplacer(":", "+", Any, "_").Replace(id)
-	return strings.ReplaceAll(d.Backend, Any, "_") + "+" + strings.ReplaceAll(d.Port, Any, "_") + "+" + id
+	return strings.ReplaceAll(d.Backend, Any, "_") + "+" + strings.ReplaceAll(d.Port, Any, "_") + "+" + idArgument(d.ID)
+}
+
+// idArgument is an id as an argument has it.
+func idArgument(id string) string {
+	return strings.NewReplacer(":", "+", Any, "_").Replace(strings.ReplaceAll(id, "?******", unknownInterface))
 }
 
 // Key is the device in lists: BACKEND+PORT:ID.

@@ -340,13 +340,12 @@ func (i Info) Serialize() string {
 }
 
 // Is reports whether the device is the one that d names, where Any of d is
-// every one. A '_' of an id cannot be told from a '*' once it was the argument
-// of a call (spec/admin-api.md §6.1).
+// every one. Ids that cannot be told apart once they were the argument of a call
+// are the same: such an argument has one '_' for '_' and '*'
+// (spec/admin-api.md §6.1).
 func (i Info) Is(d Device) bool {
-	same := func(have, asked string) bool {
-		return asked == Any || have == asked || strings.ReplaceAll(have, "_", Any) == asked
-	}
-	return i.Class == d.Class && (d.Backend == Any || i.Backend == d.Backend) && (d.Port == Any || i.Port == d.Port) && same(i.ID, d.ID)
+	return i.Class == d.Class && (d.Backend == Any || i.Backend == d.Backend) && (d.Port == Any || i.Port == d.Port) &&
+		(d.ID == Any || i.ID == d.ID || idArgument(i.ID) == idArgument(d.ID))
 }
 
 // Equal reports whether two devices are told of in the same words.
