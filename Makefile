@@ -23,9 +23,10 @@ bin := $(CURDIR)/bin
 # by as well.
 gui_programs := qube-manager qubes-tray qubes-policy-agent
 programs := cubicle qubesd qrexecd qubes-guid qvm qrexec qubesdb
-qvm_names := qrexec-policy-graph qubes-policy qubes-policy-editor qubes-policy-lint qubes-prefs qubes-vm-settings qvm-block qvm-check qvm-clone qvm-copy-to-vm qvm-create qvm-device qvm-features qvm-firewall \
-	qvm-kill qvm-ls qvm-move-to-vm qvm-notes qvm-pause qvm-pci qvm-policy qvm-pool qvm-prefs qvm-remove qvm-restart qvm-run qvm-service qvm-shutdown \
-	qvm-start qvm-suspend qvm-tags qvm-template qvm-unpause qvm-usb qvm-volume
+qvm_names := qrexec-policy-graph qubes-policy qubes-policy-editor qubes-policy-lint qubes-prefs qubes-vm-settings qvm-block \
+	qvm-check qvm-clone qvm-copy-to-vm qvm-create qvm-device qvm-features qvm-firewall qvm-kill qvm-ls qvm-move-to-vm qvm-notes \
+	qvm-pause qvm-pci qvm-policy qvm-pool qvm-prefs qvm-remove qvm-restart qvm-run qvm-service qvm-shutdown qvm-start qvm-suspend \
+	qvm-tags qvm-template qvm-unpause qvm-usb qvm-volume
 # Of these a qube that may use the Admin API has no use for:
 dom0_names := qrexec-policy-graph qubes-vm-settings qvm-copy-to-vm qvm-move-to-vm
 qrexec_names := qrexec-client qrexec-policy qrexec-policy-exec
