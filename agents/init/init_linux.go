@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cubicle/agents/actions"
 	"cubicle/agents/session"
 )
 
@@ -114,6 +115,7 @@ func setUp(log *slog.Logger, self string) session.User {
 		{"session", session.WriteEnv(session.EnvFile, user.Env())},
 		{"x server", session.WriteXFiles(user.UID)},
 		{"tools", linkTools("/", self)},
+		{"entries of file managers", actions.LayDown(actions.Dir)},
 	} {
 		if step.err != nil {
 			log.Error("set-up failed", "what", step.what, "err", step.err)

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"cubicle/agents/actions"
 )
 
 // Where init leaves what the agents share (a tmpfs).
@@ -113,6 +115,8 @@ func (u User) Env() []string {
 		"SHELL=" + u.Shell,
 		"USER=" + u.Name,
 		"XAUTHORITY=" + XAuthFile,
+		"XDG_CONFIG_DIRS=/etc/xdg:" + actions.ConfigDir,
+		"XDG_DATA_DIRS=/usr/local/share:/usr/share:" + actions.DataDir,
 		"XDG_RUNTIME_DIR=" + u.RuntimeDir(),
 		"XDG_SESSION_TYPE=x11",
 	}

@@ -14,20 +14,25 @@ import (
 )
 
 type copyCmd struct {
+	inWindow
 	WithoutProgress bool     `help:"Show no progress."`
 	Files           []string `arg:"" name:"file" help:"Files and folders."`
 
 	move bool
 }
 
-func (c *copyCmd) run(ctx context.Context, w Where) error { return c.to(ctx, w, anyDefault) }
+func (c *copyCmd) run(ctx context.Context, w Where) error {
+	return c.told(ctx, c.to(ctx, w, anyDefault))
+}
 
 type copyToCmd struct {
 	Target string `arg:"" name:"qube" help:"Where to."`
 	copyCmd
 }
 
-func (c *copyToCmd) run(ctx context.Context, w Where) error { return c.to(ctx, w, c.Target) }
+func (c *copyToCmd) run(ctx context.Context, w Where) error {
+	return c.told(ctx, c.to(ctx, w, c.Target))
+}
 
 func (c *copyCmd) to(ctx context.Context, w Where, target string) error {
 	files, err := send.Inspect(ctx, c.Files)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -16,29 +15,29 @@ import (
 )
 
 type openCmd struct {
+	inWindow
 	ViewOnly bool   `help:"The file cannot be changed there."`
 	What     string `arg:"" name:"file-or-link" help:"A file, or a link such as https://www.example.org."`
 }
 
 type openInCmd struct {
-	ViewOnly bool   `help:"The file cannot be changed there."`
-	Target   string `arg:"" name:"qube" help:"Where to open it."`
-	What     string `arg:"" name:"file-or-link" help:"A file, or a link such as https://www.example.org."`
+	Target string `arg:"" name:"qube" help:"Where to open it."`
+	openCmd
 }
 
 func (c *openInCmd) run(ctx context.Context, w Where) error {
-	return openCmd{c.ViewOnly, c.What}.in(ctx, w, c.Target)
+	return c.told(ctx, c.in(ctx, w, c.Target))
 }
 
 type openInDisposableCmd struct{ openCmd }
 
 func (c *openInDisposableCmd) run(ctx context.Context, w Where) error {
 	if opener := openerOf(os.Getenv("QREXEC_SERVICE_FULL_NAME")); opener != "" {
-		if err := confirm(ctx, w, os.Getenv("QREXEC_REMOTE_DOMAIN"), c.What); err != nil {
-			return err
+		if err := confirm(ctx, os.Getenv("QREXEC_REMOTE_DOMAIN"), c.What); err != nil {
+			return c.told(ctx, err)
 		}
 	}
-	return c.in(ctx, w, anyDisposable)
+	return c.told(ctx, c.in(ctx, w, anyDisposable))
 }
 
 // openerOf tells whether we run on behalf of another qube that has asked to
@@ -49,35 +48,6 @@ func openerOf(service string) string {
 		return bare
 	}
 	return ""
-}
-
-// askers are programs that ask a question; status 0 is yes.
-var askers = []struct {
-	program string
-	args    func(text string) []string
-}{
-	{"zenity", func(t string) []string { return []string{"--question", "--no-markup", "--default-cancel", "--text", t} }},
-	{"kdialog", func(t string) []string { return []string{"--yesno", t} }},
-	{"xmessage", func(t string) []string {
-		return []string{"-center", "-buttons", "Open:0,Cancel:1", "-default", "Cancel", t}
-	}},
-}
-
-// confirm asks before what another qube has sent starts one more disposable.
-// Where nobody can be asked, it is not opened.
-func confirm(ctx context.Context, _ Where, source, what string) error {
-	text := fmt.Sprintf("%s has asked to open %q here. Open it in another disposable qube?", source, what)
-	for _, a := range askers {
-		path, err := exec.LookPath(a.program)
-		if err != nil {
-			continue
-		}
-		if err := exec.CommandContext(ctx, path, a.args(text)...).Run(); err != nil {
-			return fmt.Errorf("%q is not opened: %s said no (%w)", what, a.program, err)
-		}
-		return nil
-	}
-	return fmt.Errorf("%q is not opened: nobody can be asked whether another disposable may start", what)
 }
 
 func (c openCmd) in(ctx context.Context, w Where, target string) error {
