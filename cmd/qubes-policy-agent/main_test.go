@@ -63,11 +63,13 @@ func TestOnAScreen(t *testing.T) {
 		"denials are told":                         (*rig).testNews,
 		"a killed agent takes its questions along": (*rig).testKilled,
 	} {
-		t.Run(name, func(t *testing.T) { test(start(t, program)) })
+		t.Run(name, func(t *testing.T) { test(start(t, program, "openbox")) })
 	}
+	// Window managers differ in whom they give the keyboard.
+	t.Run("a person answers under xfwm4", func(t *testing.T) { start(t, program, "xfwm4").testAnswers() })
 }
 
-func start(t *testing.T, program string) *rig {
+func start(t *testing.T, program, manager string) *rig {
 	t.Helper()
 	r := &rig{t: t, ended: make(chan error, 1)}
 	folder := t.TempDir()
@@ -93,7 +95,7 @@ func start(t *testing.T, program string) *rig {
 		service.Add(name, qube.AppVM, label, "")
 	}
 	display := x11test.Start(t, wide, high)
-	x11test.StartWM(t, display, "openbox")
+	x11test.StartWM(t, display, manager)
 	r.x = x11test.Dial(t, display)
 	if err := r.x.InitXTest(); err != nil {
 		t.Fatal(err)
