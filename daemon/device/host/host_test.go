@@ -3,9 +3,12 @@ package host
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -168,6 +171,49 @@ func TestClassOf(t *testing.T) {
 		if got, ok := classOf([]byte(message)); got != want || ok != (want != "") {
 			t.Errorf("%q: %s", message, got)
 		}
+	}
+}
+
+// A loop device that gets a file is told of, and offered.
+func TestChangesAreTold(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loop devices are root's")
+	}
+	changes, err := Changes(t.Context())
+	if err != nil {
+		t.Skip(err) // no such messages in this namespace
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "-f", "--show", image).Output()
+	if err != nil {
+		t.Skip(err) // no loop devices here
+	}
+	name := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if err := exec.Command("losetup", "-d", name).Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	limit := time.After(90 * time.Second)
+	for told := false; !told; {
+		select {
+		case c := <-changes:
+			told = c == device.Block
+		case <-limit:
+			t.Fatal("nobody told of a loop device")
+		}
+	}
+	list, err := System{Sys: "/sys", Proc: "/proc", Own: []string{"/nowhere"}}.Devices(device.Block)
+	at := slices.IndexFunc(list, func(i device.Info) bool { return "/dev/"+i.Port == name })
+	if err != nil || at < 0 || list[at].Size != 1<<20 || list[at].ReadOnly {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	list, err = System{Sys: "/sys", Proc: "/proc", Own: []string{filepath.Dir(image) + "/"}}.Devices(device.Block)
+	if err != nil || slices.ContainsFunc(list, func(i device.Info) bool { return "/dev/"+i.Port == name }) {
+		t.Errorf("a volume is offered: %+v, %v", list, err)
 	}
 }
 
