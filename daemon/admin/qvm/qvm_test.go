@@ -317,3 +317,23 @@ func TestATableFitsItsTerminal(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// The build links every tool's name.
+func TestTheMakefileKnowsAllTools(t *testing.T) {
+	raw, err := os.ReadFile("../../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(strings.ReplaceAll(string(raw), "\\\n", " "), "\nqvm_names := ")
+	line, _, _ := strings.Cut(rest, "\n")
+	linked := strings.Fields(line)
+	for _, r := range tools() {
+		if slices.Contains(linked, r.name) == r.hidden {
+			t.Errorf("%s: linked is %v", r.name, !r.hidden)
+		}
+		linked = slices.DeleteFunc(linked, func(name string) bool { return name == r.name })
+	}
+	if len(linked) > 0 {
+		t.Errorf("no tools are %q", linked)
+	}
+}
