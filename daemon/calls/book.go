@@ -8,10 +8,16 @@ import (
 	"time"
 
 	"cubicle/daemon/qrexec/control"
+	"cubicle/daemon/qube"
 )
 
-// kept is how many calls the book has.
-const kept = 1000
+const (
+	// kept is how many calls the book has.
+	kept = 1000
+	// A flood of calls must not fill the disk with the log.
+	lineTime  = 100 * time.Millisecond
+	lineBurst = 200
+)
 
 // Entry is what became of a call.
 type Entry struct {
@@ -31,7 +37,8 @@ type Entry struct {
 	// of the target, the making of the channel, and the service itself.
 	Policy, Ask, Start, Connect, Run time.Duration
 
-	number uint64 // of the book's
+	number uint64    // of the book's
+	from   qube.UUID // the caller's; empty: none is known
 }
 
 // book keeps the last calls.
@@ -67,7 +74,7 @@ func (b *book) put(e *Entry) {
 
 // Recent are the last calls of a qube or to it, or of all with an empty name,
 // the newest first.
-func (c *Calls) Recent(qube string, limit int) []Entry {
+func (c *Calls) Recent(name string, limit int) []Entry {
 	c.book.mu.Lock()
 	defer c.book.mu.Unlock()
 	var list []Entry
@@ -75,7 +82,7 @@ func (c *Calls) Recent(qube string, limit int) []Entry {
 		if len(list) >= limit {
 			break
 		}
-		if qube == "" || e.Source == qube || e.Target == qube {
+		if name == "" || e.Source == name || e.Target == name {
 			list = append(list, e)
 		}
 	}
@@ -86,6 +93,10 @@ func (c *Calls) Recent(qube string, limit int) []Entry {
 func (c *Calls) record(e *Entry) {
 	e.Running = false
 	c.book.put(e)
+	silent, ok := c.lines.take(e.from, time.Now())
+	if !ok {
+		return
+	}
 	level, word := slog.LevelInfo, "denied"
 	if e.Allowed {
 		word = "allowed"
@@ -103,6 +114,9 @@ func (c *Calls) record(e *Entry) {
 		if more.Value.String() != "" {
 			attrs = append(attrs, more)
 		}
+	}
+	if silent > 0 {
+		attrs = append(attrs, slog.Int("not_logged_before", silent))
 	}
 	c.log.LogAttrs(context.Background(), level, "call "+word, attrs...)
 }

@@ -64,8 +64,11 @@ type Calls struct {
 	systems systems
 	book    book
 	dialogs dialogs
-	notices notices
+	notices allowance
+	telling chan struct{} // holds one for each notice on its way
+	lines   allowance     // of the log
 	views   views
+	starts  starts
 	rooms   disposables
 
 	faults chan struct{} // capacity 1: the policy has a new fault
@@ -83,7 +86,9 @@ var _ router.Decider = (*Calls)(nil)
 // New returns a decider. Close ends it.
 func New(o Options) (*Calls, error) {
 	o.AskTime, o.StartTime = cmp.Or(o.AskTime, askTime), cmp.Or(o.StartTime, startTime)
-	c := &Calls{o: o, log: o.Log, faults: make(chan struct{}, 1)}
+	c := &Calls{o: o, log: o.Log, faults: make(chan struct{}, 1), telling: make(chan struct{}, maxNotices)}
+	c.notices.every, c.notices.burst = noticeTime, noticeBurst
+	c.lines.every, c.lines.burst = lineTime, lineBurst
 	c.rules = rules{dirs: o.Dirs, broken: c.broken}
 	c.life, c.end = context.WithCancel(context.Background())
 	var err error
@@ -218,7 +223,7 @@ func (c *Calls) decide(ctx context.Context, asked control.Call, e *Entry) (v con
 	if !ok {
 		return v, nil, fmt.Errorf("there is no qube with the domain id %d", asked.Source)
 	}
-	e.Source = string(source.Name())
+	e.Source, e.from = string(source.Name()), source.UUID()
 	r, err := newRequest(source, asked.Service, asked.Target, asked.RequestedSource)
 	if err != nil {
 		return v, nil, err

@@ -2,7 +2,6 @@ package calls
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"cubicle/daemon/policy"
@@ -21,9 +20,7 @@ const (
 )
 
 const (
-	// noticeTime is how long one notice of a qube takes off its allowance of
-	// noticeBurst: beyond that its calls are not told any more, for a flood of
-	// them must not cost much.
+	// A flood of calls must not become one of notices.
 	noticeTime  = time.Second
 	noticeBurst = 10
 	// maxNotices is how many notices may be on their way.
@@ -40,50 +37,18 @@ type notice struct {
 	Rule       string     `json:"rule,omitempty"`
 }
 
-// notices keeps account of what people are told.
-type notices struct {
-	mu      sync.Mutex              // guards what follows
-	until   map[qube.UUID]time.Time // a qube's allowance is whole again
-	sending int                     // on their way
-}
-
-// admit tells whether a qube may have one more notice now; done is called
-// when it has arrived.
-func (n *notices) admit(id qube.UUID, now time.Time) (done func(), ok bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.until == nil {
-		n.until = map[qube.UUID]time.Time{}
-	}
-	for other, at := range n.until {
-		if !at.After(now) {
-			delete(n.until, other)
-		}
-	}
-	at := n.until[id]
-	if at.Before(now) {
-		at = now
-	}
-	if n.sending >= maxNotices || at.Sub(now) > (noticeBurst-1)*noticeTime {
-		return nil, false
-	}
-	n.until[id] = at.Add(noticeTime)
-	n.sending++
-	return func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.sending--
-	}, true
-}
-
 // notify tells the person what became of a call. It returns at once; that
 // nobody is there to be told is no trouble.
 func (c *Calls) notify(r request, d policy.Decision, what resolution) {
 	if d.GUIVM == "" {
 		return
 	}
-	done, ok := c.notices.admit(r.source.UUID(), time.Now())
-	if !ok {
+	if _, ok := c.notices.take(r.source.UUID(), time.Now()); !ok {
+		return
+	}
+	select {
+	case c.telling <- struct{}{}:
+	default:
 		return
 	}
 	target := d.Requested
@@ -91,7 +56,7 @@ func (c *Calls) notify(r request, d policy.Decision, what resolution) {
 		target = d.Target
 	}
 	c.spawn(func() {
-		defer done()
+		defer func() { <-c.telling }()
 		ctx, cancel := context.WithTimeout(c.life, notifyTime)
 		defer cancel()
 		_, err := c.converse(ctx, d.GUIVM, "policy.Notify", notice{what, r.Service, r.Argument, r.Source, target, ""})

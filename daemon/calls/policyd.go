@@ -146,6 +146,9 @@ func (c *Calls) query(ctx context.Context, q query.Request) query.Answer {
 	}
 	e := c.book.begin(control.Call{Service: q.Service, Target: q.Target})
 	e.Source = source
+	if err == nil {
+		e.from = r.source.UUID()
+	}
 	var d policy.Decision
 	switch {
 	case err != nil:

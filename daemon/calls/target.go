@@ -44,13 +44,36 @@ func (c *Calls) open(ctx context.Context, number uint64, r request, d policy.Dec
 	return to, nil, err
 }
 
-// start starts a qube. A start whose caller gave up goes on: the next caller
-// finds it done.
+// starts are the jobs that start targets.
+type starts struct {
+	mu   sync.Mutex // guards what follows
+	jobs map[qube.UUID]uint64
+}
+
+// start starts a qube, once for all calls that wait for it. A start whose
+// callers gave up goes on: the next one finds it done.
 func (c *Calls) start(ctx context.Context, id qube.UUID) error {
-	job, err := c.o.Core.Start(id)
-	if err != nil {
-		return err
+	s := &c.starts
+	s.mu.Lock()
+	job, under := s.jobs[id]
+	if !under {
+		var err error
+		if job, err = c.o.Core.Start(id); err != nil {
+			s.mu.Unlock()
+			return err
+		}
+		if s.jobs == nil {
+			s.jobs = map[qube.UUID]uint64{}
+		}
+		s.jobs[id] = job
+		c.spawn(func() {
+			_ = c.o.Core.Wait(c.life, job) // who waits for it hears of its error
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.jobs, id)
+		})
 	}
+	s.mu.Unlock()
 	return c.wait(ctx, job)
 }
 
@@ -92,8 +115,35 @@ func (c *Calls) ready(ctx context.Context, id qube.UUID) (core.Qube, error) {
 // (its UUID) in Options.Disposables from its making until it is gone, which
 // holds the number of its call.
 type disposables struct {
-	mu   sync.Mutex
-	left map[qube.UUID]uint64 // made by an earlier qubesd, until Resume
+	mu    sync.Mutex           // guards what follows
+	left  map[qube.UUID]uint64 // made by an earlier qubesd, until Resume
+	alive map[qube.UUID]int    // how many were made for a caller and are not gone
+}
+
+// maxDisposables is how many disposables may be there for one qube's calls:
+// each takes the memory of a qube.
+const maxDisposables = 32
+
+// admit counts one more disposable of a caller's.
+func (d *disposables) admit(caller qube.UUID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.alive[caller] >= maxDisposables {
+		return fmt.Errorf("the qube has %d disposables already", maxDisposables)
+	}
+	if d.alive == nil {
+		d.alive = map[qube.UUID]int{}
+	}
+	d.alive[caller]++
+	return nil
+}
+
+func (d *disposables) dismiss(caller qube.UUID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.alive[caller]--; d.alive[caller] == 0 {
+		delete(d.alive, caller)
+	}
 }
 
 func (c *Calls) mark(id qube.UUID) string { return filepath.Join(c.o.Disposables, string(id)) }
@@ -130,11 +180,21 @@ func readMarks(dir string) (map[qube.UUID]uint64, error) {
 // openDisposable makes a disposable for one call and starts it
 // (spec/qrexec.md §7.5).
 func (c *Calls) openDisposable(ctx context.Context, number uint64, r request, base core.Qube) (core.Qube, func(), error) {
-	d, err := c.o.Core.CreateDisposable(base.UUID(), r.source.Name())
-	if err != nil {
+	caller := r.source.UUID()
+	if err := c.rooms.admit(caller); err != nil {
 		return base, nil, fmt.Errorf("make a disposable of %s: %w", base.Name(), err)
 	}
-	over := func() { c.spawn(func() { c.remove(d.UUID) }) }
+	d, err := c.o.Core.CreateDisposable(base.UUID(), r.source.Name())
+	if err != nil {
+		c.rooms.dismiss(caller)
+		return base, nil, fmt.Errorf("make a disposable of %s: %w", base.Name(), err)
+	}
+	over := func() {
+		c.spawn(func() {
+			defer c.rooms.dismiss(caller)
+			c.remove(d.UUID)
+		})
+	}
 	err = os.WriteFile(c.mark(d.UUID), []byte(strconv.FormatUint(number, 10)), 0o600)
 	if err == nil {
 		err = c.finish(ctx, d.Job)
