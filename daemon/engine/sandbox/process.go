@@ -109,7 +109,9 @@ func (p *process) wait(limit time.Duration) error {
 	cerr := p.use(func(fd int32) {
 		fds := []unix.PollFd{{Fd: fd, Events: unix.POLLIN}}
 		for deadline := time.Now().Add(limit); ; {
-			n, perr := unix.Poll(fds, int(max(0, time.Until(deadline).Milliseconds())))
+			// Rounded up: to ask without waiting until the last millisecond
+			// is over would take a processor.
+			n, perr := unix.Poll(fds, int(max(0, (time.Until(deadline)+time.Millisecond-1)/time.Millisecond)))
 			switch {
 			case n > 0:
 				err = nil
