@@ -3,14 +3,11 @@ package qrexec
 import (
 	"bytes"
 	"encoding/hex"
-	"errors"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/qrexec/control"
 	"cubicle/daemon/qrexec/wire"
@@ -410,107 +407,5 @@ func TestLostAgentKeepsItsChannel(t *testing.T) {
 	p.ended()
 	if _, _, again := p.call("t.Svc", "SOCKET3"); again != port {
 		t.Errorf("port %d, want %d", again, port)
-	}
-}
-
-// TestStolenChannels: a qube gets no channel to another qube but those of its
-// own calls, and each once.
-func TestStolenChannels(t *testing.T) {
-	p := newPair(t)
-	_, _, port := p.call("t.Svc", "SOCKET1")
-	for _, c := range []struct {
-		name string
-		ask  func() (*vchan.Channel, error)
-		want vchan.Reason
-	}{
-		{"the caller again", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), mail, port) }, vchan.ReasonBusy},
-		{"the service again", func() (*vchan.Channel, error) { return p.mail.Dial(p.short(), work, port) }, vchan.ReasonBusy},
-		{"the caller as service", func() (*vchan.Channel, error) { return p.work.Dial(p.short(), mail, port) }, vchan.ReasonNotAllowed},
-		{"the service as caller", func() (*vchan.Channel, error) { return p.mail.Listen(p.short(), work, port) }, vchan.ReasonNotAllowed},
-		{"another port", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), mail, port+2) }, vchan.ReasonNotAllowed},
-		{"dom0's port", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), dom0, port) }, vchan.ReasonNotAllowed},
-		{"a qube that is not there", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), 0x9999, port) }, vchan.ReasonNotAllowed},
-		{"itself", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), work, port) }, vchan.ReasonNotAllowed},
-		{"no data port", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), mail, 6000) }, vchan.ReasonNotAllowed},
-	} {
-		ch, err := c.ask()
-		if err == nil {
-			ch.Close()
-		}
-		if reasonOf(err) != c.want {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
-// TestSendsAfterClose: what a service sends after its agent has said that the
-// call is over goes nowhere, and stops at once.
-func TestSendsAfterClose(t *testing.T) {
-	p := newPair(t)
-	caller, serves, port := p.call("t.Svc", "SOCKET1")
-	sameStream(t, caller, serves)
-	p.terminate(p.mailAgent, work, port)
-	if _, err := caller.Read(make([]byte, 1)); err != io.EOF {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := serves.Write(make([]byte, 4096)); err != nil {
-			if !errors.Is(err, unix.EPIPE) {
-				t.Error(err)
-			}
-			break
-		}
-	}
-}
-
-// TestStalledQube stops only its own call: what it does not read stays where
-// it was, and is bounded.
-func TestStalledQube(t *testing.T) {
-	p := newPair(t)
-	_, serves, _ := p.call("t.Svc", "SOCKET1")
-	if err := serves.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	n, err := io.Copy(serves, endlessZeros{})
-	var timeout net.Error
-	if !errors.As(err, &timeout) || !timeout.Timeout() {
-		t.Fatalf("after %d bytes: %v", n, err)
-	}
-	if n > 4<<20 {
-		t.Errorf("%d bytes were taken of a call that nobody reads", n)
-	}
-	a, b, _ := p.call("t.Svc", "SOCKET2")
-	sameStream(t, a, b)
-}
-
-type endlessZeros struct{}
-
-func (endlessZeros) Read(p []byte) (int, error) { return len(p), nil }
-
-// TestNamesAreCleaned before anybody sees them (spec/qrexec.md §9).
-func TestNamesAreCleaned(t *testing.T) {
-	p := newPair(t)
-	p.decide(deny)
-	for _, c := range []struct {
-		tr                      wire.Trigger
-		service, target, source string // empty service: refused unasked
-	}{
-		{wire.Trigger{Source: "a b/c", Target: "../dom0\x01", Service: "t.Svc/../../x\n+a\x7fé"}, "t.Svc_.._.._x_+a___", ".._dom0_", "a_b_c"},
-		{wire.Trigger{Target: "@dispvm:b c", Service: "t.Svc+"}, "t.Svc+", "@dispvm:b_c", ""},
-		{wire.Trigger{Service: "+x"}, "", "", ""},
-		{wire.Trigger{Service: strings.Repeat("n", 256)}, "", "", ""},
-	} {
-		c.tr.Ident = "SOCKET1"
-		if _, err := p.workAgent.Write(c.tr.Message()); err != nil {
-			t.Fatal(err)
-		}
-		p.refusedOf(p.workAgent)
-		if c.service == "" {
-			continue
-		}
-		call := p.expect(control.Asked, 0).Call
-		if call.Service != c.service || call.Target != c.target || *call.RequestedSource != c.source || call.Source != work {
-			t.Errorf("asked %+v", call)
-		}
 	}
 }

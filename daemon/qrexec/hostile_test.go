@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"cubicle/daemon/vchan"
 )
 
+// TestHostileLinks: a bad frame closes the qube's link, and no other's.
 func TestHostileLinks(t *testing.T) {
 	h := newHouse(t)
 	hello := vchan.LinkFrame{Op: vchan.LinkHello, Request: vchan.LinkVersion}.AppendTo(nil)
@@ -60,6 +62,8 @@ func TestHostileLinks(t *testing.T) {
 	h.agent(h.link(work)) // the qube itself can come back
 }
 
+// TestAskFlood: requests are bounded, and a peer that reads no answers loses
+// its link.
 func TestAskFlood(t *testing.T) {
 	h := newHouse(t)
 	c := h.raw(work)
@@ -91,6 +95,8 @@ func TestAskFlood(t *testing.T) {
 	h.agent(h.link(work))
 }
 
+// TestDescriptorsFromAQube are never taken: this process has no more of them
+// afterwards.
 func TestDescriptorsFromAQube(t *testing.T) {
 	h := newHouse(t)
 	l := h.link(work)
@@ -138,6 +144,8 @@ func openFiles(t *testing.T) int {
 	return len(list)
 }
 
+// TestHostileAgents: nonsense on the control channel loses that channel, and
+// the qube may open it again.
 func TestHostileAgents(t *testing.T) {
 	h := newHouse(t)
 	hello := wire.HelloMessage(4)
@@ -179,6 +187,8 @@ func TestHostileAgents(t *testing.T) {
 	h.agent(h.link(work))
 }
 
+// TestRefusalFlood: an agent that asks without reading loses its control
+// channel, while its neighbour's calls go on.
 func TestRefusalFlood(t *testing.T) {
 	h := newHouse(t)
 	flooder := h.agent(h.link(work))
@@ -201,6 +211,7 @@ func TestRefusalFlood(t *testing.T) {
 	}
 }
 
+// TestHostileClients: dom0's programs too must keep to the protocol.
 func TestHostileClients(t *testing.T) {
 	h := newHouse(t)
 	h.agent(h.link(work))
@@ -325,5 +336,133 @@ func TestClaimsAnotherSource(t *testing.T) {
 	p.refusedOf(p.workAgent)
 	if call := p.expect(control.Asked, 0).Call; call.Source != work || *call.RequestedSource != "dom0" {
 		t.Errorf("%+v", call)
+	}
+}
+
+// TestStolenChannels: a qube gets no channel to another qube but those of its
+// own calls, and each once.
+func TestStolenChannels(t *testing.T) {
+	p := newPair(t)
+	_, _, port := p.call("t.Svc", "SOCKET1")
+	for _, c := range []struct {
+		name string
+		ask  func() (*vchan.Channel, error)
+		want vchan.Reason
+	}{
+		{"the caller again", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), mail, port) }, vchan.ReasonBusy},
+		{"the service again", func() (*vchan.Channel, error) { return p.mail.Dial(p.short(), work, port) }, vchan.ReasonBusy},
+		{"the caller as service", func() (*vchan.Channel, error) { return p.work.Dial(p.short(), mail, port) }, vchan.ReasonNotAllowed},
+		{"the service as caller", func() (*vchan.Channel, error) { return p.mail.Listen(p.short(), work, port) }, vchan.ReasonNotAllowed},
+		{"another port", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), mail, port+2) }, vchan.ReasonNotAllowed},
+		{"dom0's port", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), dom0, port) }, vchan.ReasonNotAllowed},
+		{"a qube that is not there", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), 0x9999, port) }, vchan.ReasonNotAllowed},
+		{"itself", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), work, port) }, vchan.ReasonNotAllowed},
+		{"no data port", func() (*vchan.Channel, error) { return p.work.Listen(p.short(), mail, 6000) }, vchan.ReasonNotAllowed},
+	} {
+		ch, err := c.ask()
+		if err == nil {
+			ch.Close()
+		}
+		if reasonOf(err) != c.want {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestSendsAfterClose: what a service sends after its agent has said that the
+// call is over goes nowhere, and stops at once.
+func TestSendsAfterClose(t *testing.T) {
+	p := newPair(t)
+	caller, serves, port := p.call("t.Svc", "SOCKET1")
+	sameStream(t, caller, serves)
+	p.terminate(p.mailAgent, work, port)
+	if _, err := caller.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := serves.Write(make([]byte, 4096)); err != nil {
+			if !errors.Is(err, unix.EPIPE) {
+				t.Error(err)
+			}
+			break
+		}
+	}
+}
+
+// TestStalledQube stops only its own call: what it does not read stays where
+// it was, and is bounded.
+func TestStalledQube(t *testing.T) {
+	p := newPair(t)
+	_, serves, _ := p.call("t.Svc", "SOCKET1")
+	if err := serves.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(serves, endlessZeros{})
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Fatalf("after %d bytes: %v", n, err)
+	}
+	if n > 4<<20 {
+		t.Errorf("%d bytes were taken of a call that nobody reads", n)
+	}
+	a, b, _ := p.call("t.Svc", "SOCKET2")
+	sameStream(t, a, b)
+}
+
+type endlessZeros struct{}
+
+func (endlessZeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestNamesAreCleaned before anybody sees them (spec/qrexec.md §9).
+func TestNamesAreCleaned(t *testing.T) {
+	p := newPair(t)
+	p.decide(deny)
+	for _, c := range []struct {
+		tr                      wire.Trigger
+		service, target, source string // empty service: refused unasked
+	}{
+		{wire.Trigger{Source: "a b/c", Target: "../dom0\x01", Service: "t.Svc/../../x\n+a\x7fé"}, "t.Svc_.._.._x_+a___", ".._dom0_", "a_b_c"},
+		{wire.Trigger{Target: "@dispvm:b c", Service: "t.Svc+"}, "t.Svc+", "@dispvm:b_c", ""},
+		{wire.Trigger{Service: "+x"}, "", "", ""},
+		{wire.Trigger{Service: strings.Repeat("n", 256)}, "", "", ""},
+	} {
+		c.tr.Ident = "SOCKET1"
+		if _, err := p.workAgent.Write(c.tr.Message()); err != nil {
+			t.Fatal(err)
+		}
+		p.refusedOf(p.workAgent)
+		if c.service == "" {
+			continue
+		}
+		call := p.expect(control.Asked, 0).Call
+		if call.Service != c.service || call.Target != c.target || *call.RequestedSource != c.source || call.Source != work {
+			t.Errorf("asked %+v", call)
+		}
+	}
+}
+
+// TestDescriptorsBetweenQubes: a call carries bytes and nothing else.
+func TestDescriptorsBetweenQubes(t *testing.T) {
+	p := newPair(t)
+	caller, serves, _ := p.call("t.Svc", "SOCKET1")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, _, err := caller.Conn.(*net.UnixConn).WriteMsgUnix([]byte("x"), unix.UnixRights(int(w.Fd())), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := serves.Conn.(*net.UnixConn).ReadMsgUnix(make([]byte, 1), oob)
+	if n != 1 || oobn != 0 || err != nil {
+		t.Errorf("%d bytes and %d of control came, %v", n, oobn, err)
+	}
+	if err := r.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF { // the last copy is gone
+		t.Errorf("somebody still holds the descriptor: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 )
 
+// TestRelayKeepsHalfCloses and passes all bytes.
 func TestRelayKeepsHalfCloses(t *testing.T) {
 	pair := func() (*net.UnixConn, *net.UnixConn) {
 		t.Helper()
@@ -49,6 +50,8 @@ func TestRelayKeepsHalfCloses(t *testing.T) {
 	<-ended
 }
 
+// TestRelayDeliversBeforeTheEnd: what a side sent before it closed arrives,
+// even when it left input unread (which resets a UNIX stream).
 func TestRelayDeliversBeforeTheEnd(t *testing.T) {
 	for range 50 {
 		af, gf, err := pairFiles()
