@@ -53,11 +53,23 @@ func Once(ctx context.Context, address string, n Notice) error {
 	return err
 }
 
+// dial connects to the session bus. Where there is none, none is started.
 func dial(ctx context.Context, address string) (*dbus.Conn, error) {
 	if address != "" {
 		return dbus.Connect(address, dbus.WithContext(ctx))
 	}
-	return dbus.ConnectSessionBus(dbus.WithContext(ctx))
+	conn, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if err = conn.Auth(nil); err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // show puts a notice in the place of the one with the number replaces, 0 for

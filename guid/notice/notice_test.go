@@ -30,6 +30,25 @@ func TestOnceShowsPlainText(t *testing.T) {
 	}
 }
 
+// The bus of the environment is used, and none is started.
+func TestTheSessionsOwnBus(t *testing.T) {
+	address := noticetest.Bus(t)
+	d := noticetest.Serve(t, address)
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
+	if err := Once(t.Context(), "", Notice{Title: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Next(t); got.Title != "one" {
+		t.Errorf("%+v", got)
+	}
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("PATH", "")
+	if err := Once(t.Context(), "", Notice{Title: "two"}); err == nil {
+		t.Error("there is no bus, and yet there is no error")
+	}
+}
+
 func TestADeskChangesItsNoticesAndHearsTheirButton(t *testing.T) {
 	address := noticetest.Bus(t)
 	d := noticetest.Serve(t, address)

@@ -96,10 +96,15 @@ func (d *Dialogs) take() (*dialog, error) {
 	defer d.mu.Unlock()
 	one := d.spare
 	d.spare = nil
-	if one != nil {
+	if one == nil {
+		return d.start()
+	}
+	select {
+	case <-one.done: // just now
+		return d.start()
+	default:
 		return one, nil
 	}
-	return d.start()
 }
 
 func (d *Dialogs) start() (*dialog, error) {

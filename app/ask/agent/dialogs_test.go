@@ -88,6 +88,22 @@ func TestADialogIsReadyAndAnswers(t *testing.T) {
 	}
 }
 
+// One that has died while it stood ready is not taken.
+func TestADeadDialogIsNotAsked(t *testing.T) {
+	d, _ := dialogs(t, "good")
+	d.Ready()
+	dead := d.spare
+	dead.kill()
+	d.mu.Lock()
+	d.spare = dead // as if nobody had noticed yet
+	d.mu.Unlock()
+	one, err := d.take()
+	if err != nil || one == dead {
+		t.Fatalf("%v, %v", one == dead, err)
+	}
+	one.end()
+}
+
 // A dialog that fails denies its own question.
 func TestADialogThatFailsDenies(t *testing.T) {
 	for _, kind := range []string{"crash", "garbage"} {
