@@ -165,3 +165,43 @@ func TestManyCallsBetweenQubes(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// TestKilledRouterBetweenQubes: the call under way is lost, on both sides, and
+// the next one is made by the qrexecd that comes after.
+func TestKilledRouterBetweenQubes(t *testing.T) {
+	s, from, _, local := twoQubes(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	silence, w := io.Pipe()
+	defer w.Close()
+	lost := make(chan error, 1)
+	go func() {
+		_, _, err := from.callTo(ctx, local, "t.Sleep", silence)
+		lost <- err
+	}()
+	s.wait(control.Asked, 0)
+	time.Sleep(100 * time.Millisecond) // it is under way, or about to be
+	stop(s.daemon)
+	if err := <-lost; err == nil {
+		t.Error("the lost call ended well")
+	}
+	s.startDaemon()
+	ready := map[vchan.Domain]bool{}
+	for len(ready) < 2 {
+		ready[s.waitAny(control.Ready).Domain] = true
+	}
+	for range 3 {
+		if status, out, err := from.callTo(ctx, local, "t.Cat", strings.NewReader("again")); err != nil || status != 0 || string(out) != "again" {
+			t.Errorf("after the restart: %d, %q, %v", status, out, err)
+		}
+		if end := s.ended(); end.Error != "" {
+			t.Errorf("end %+v", end)
+		}
+	}
+}
+
+// waitAny is wait for whatever domain.
+func (s *system) waitAny(kind control.Kind) control.Message {
+	s.t.Helper()
+	return s.waitFor(fmt.Sprintf("no %q", kind), func(m control.Message) bool { return m.Kind == kind })
+}

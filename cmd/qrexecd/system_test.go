@@ -243,11 +243,18 @@ func (s *system) tell(m control.Message) {
 // wait waits for a message of the kind about d and drops it and all before.
 func (s *system) wait(kind control.Kind, d vchan.Domain) control.Message {
 	s.t.Helper()
+	return s.waitFor(fmt.Sprintf("no %q about domain %d", kind, d), func(m control.Message) bool { return m.Kind == kind && m.Domain == d })
+}
+
+// waitFor waits for a message and drops it and all before; complaint is told
+// when it does not come.
+func (s *system) waitFor(complaint string, want func(control.Message) bool) control.Message {
+	s.t.Helper()
 	timeout := time.After(10 * time.Second)
 	for {
 		s.mu.Lock()
 		for i, m := range s.got {
-			if m.Kind == kind && m.Domain == d {
+			if want(m) {
 				s.got = s.got[i+1:]
 				s.mu.Unlock()
 				return m
@@ -258,7 +265,7 @@ func (s *system) wait(kind control.Kind, d vchan.Domain) control.Message {
 		select {
 		case <-news:
 		case <-timeout:
-			s.t.Fatalf("no %q about domain %d", kind, d)
+			s.t.Fatal(complaint)
 		}
 	}
 }
