@@ -197,3 +197,39 @@ func TestClientConnects(t *testing.T) {
 		hold <- struct{}{}
 	}
 }
+
+// TestClientKills: with -k the qube is killed after the call.
+func TestClientKills(t *testing.T) {
+	s := newSystem(t)
+	s.qube(workDomain, "work").start()
+	qubesd, err := vchan.ListenPath(s.root.Qubesd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer qubesd.Close()
+	asked := make(chan string, 1)
+	go func() {
+		conn, err := qubesd.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		b, _ := io.ReadAll(conn)
+		asked <- string(b)
+		_, _ = conn.Write([]byte("0\x00"))
+	}()
+	cmd := exec.Command(program(t, "qrexec-client"), "-d", "work", "-k", "DEFAULT:exit 3")
+	cmd.Env = append(os.Environ(), "CUBICLE_ROOT="+string(s.root))
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 3 {
+		t.Errorf("%v: %s", cmd.ProcessState, out)
+	}
+	select {
+	case got := <-asked:
+		if !strings.HasPrefix(got, "admin.vm.Kill") || !strings.Contains(got, " work\x00") {
+			t.Errorf("qubesd was asked %q", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("qubesd was not asked")
+	}
+}
