@@ -1,12 +1,11 @@
 // Package actions gives file managers the entries "Copy to other qube", "Move
-// to other qube", "Open in other qube" and "Open in disposable". Each desktop
+// to other qube", "Open in other qube" and "Open in disposable". Each of them
 // has a format of its own; the files are laid down at each start in a folder
-// of the running qube, and found by XDG_DATA_DIRS and XDG_CONFIG_DIRS, so that
-// neither the template nor the user's home is touched.
+// of the running qube, and found by XDG_DATA_DIRS, so that neither the
+// template nor the user's home is touched.
 package actions
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
@@ -14,13 +13,8 @@ import (
 	"strings"
 )
 
-// Dir is where a qube has the files: DataDir and ConfigDir belong behind
-// those of the system.
-const (
-	Dir       = "/run/qubes/desktop"
-	DataDir   = Dir + "/share"
-	ConfigDir = Dir + "/xdg"
-)
+// Dir is where a qube has the files: a data folder, behind those of the system.
+const Dir = "/run/qubes/share"
 
 // action is one entry.
 type action struct {
@@ -45,32 +39,26 @@ func files() map[string]string {
 	all := make(map[string]string)
 	var kde, kdeNames, kdeOne, kdeOneNames strings.Builder
 	for _, a := range actions {
-		// Desktop entries for actions (DES-EMA 0.15): PCManFM, Caja, and others.
-		multiple, types, code := "=1", "all/allfiles;", "%f"
+		code := "%f"
 		if a.many {
-			multiple, types, code = ">0", "all/all;", "%F"
+			code = "%F"
 		}
-		all["share/file-manager/actions/qubes-"+a.id+".desktop"] = fmt.Sprintf(`[Desktop Entry]
-Type=Action
+		// Thunar's menu "Send To".
+		all["Thunar/sendto/qubes-"+a.id+".desktop"] = fmt.Sprintf(`[Desktop Entry]
+Type=Application
+Version=1.0
 Name=%s
 Name[de]=%s
 Icon=%s
-TargetContext=true
-Profiles=files;
-
-[X-Action-Profile files]
-MimeTypes=%s
-Schemes=file;
-SelectionCount=%s
 Exec=%s %s
-`, a.name, a.german, a.icon, types, multiple, a.command, code)
+`, a.name, a.german, a.icon, a.command, code)
 
 		// Nemo's actions.
 		selection, extensions := "s", "nodirs"
 		if a.many {
 			selection, extensions = "notnone", "any"
 		}
-		all["share/nemo/actions/qubes-"+a.id+".nemo_action"] = fmt.Sprintf(`[Nemo Action]
+		all["nemo/actions/qubes-"+a.id+".nemo_action"] = fmt.Sprintf(`[Nemo Action]
 Active=true
 Name=%s
 Name[de]=%s
@@ -94,47 +82,10 @@ Quote=double
 		{"qubes-file", "all/allfiles;", kdeOneNames.String(), kdeOne.String()},
 	} {
 		menu := fmt.Sprintf("[Desktop Entry]\nType=Service\nX-KDE-ServiceTypes=KonqPopupMenu/Plugin\nX-KDE-Protocols=file\nMimeType=%s\nActions=%s\n%s", m.types, m.names, m.entries)
-		all["share/kio/servicemenus/"+m.file+".desktop"] = menu
-		all["share/kservices5/ServiceMenus/"+m.file+".desktop"] = menu
+		all["kio/servicemenus/"+m.file+".desktop"] = menu
+		all["kservices5/ServiceMenus/"+m.file+".desktop"] = menu
 	}
-	all["xdg/Thunar/uca.xml"] = thunar()
 	return all
-}
-
-// thunar is the file of Thunar's custom actions.
-func thunar() string {
-	type entry struct {
-		Icon        string `xml:"icon"`
-		Name        string `xml:"name"`
-		ID          string `xml:"unique-id"`
-		Command     string `xml:"command"`
-		Description string `xml:"description"`
-		Patterns    string `xml:"patterns"`
-
-		Directories *struct{} `xml:"directories"`
-		Audio       struct{}  `xml:"audio-files"`
-		Image       struct{}  `xml:"image-files"`
-		Other       struct{}  `xml:"other-files"`
-		Text        struct{}  `xml:"text-files"`
-		Video       struct{}  `xml:"video-files"`
-	}
-	type list struct {
-		XMLName xml.Name `xml:"actions"`
-		Entries []entry  `xml:"action"`
-	}
-	var l list
-	for _, a := range actions {
-		e := entry{Icon: a.icon, Name: a.name, ID: "qubes-" + a.id, Command: a.command + " %f", Patterns: "*"}
-		if a.many {
-			e.Command, e.Directories = a.command+" %F", &struct{}{}
-		}
-		l.Entries = append(l.Entries, e)
-	}
-	b, err := xml.MarshalIndent(l, "", "  ")
-	if err != nil {
-		panic(err) // only a type that cannot be written does that
-	}
-	return xml.Header + string(b) + "\n"
 }
 
 // LayDown writes the files into dir, which is Dir in a qube.

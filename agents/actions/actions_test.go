@@ -1,12 +1,12 @@
 package actions
 
 import (
-	"encoding/xml"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"cubicle/agents/qrexec/desktop"
 	"cubicle/agents/tools"
 )
 
@@ -18,7 +18,7 @@ func TestLayDown(t *testing.T) {
 		}
 	}
 	formats := map[string]int{}
-	for _, pattern := range []string{"share/file-manager/actions/*.desktop", "share/nemo/actions/*.nemo_action", "share/kio/servicemenus/*.desktop", "xdg/Thunar/uca.xml"} {
+	for _, pattern := range []string{"Thunar/sendto/*.desktop", "nemo/actions/*.nemo_action", "kio/servicemenus/*.desktop", "kservices5/ServiceMenus/*.desktop"} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -39,24 +39,14 @@ func TestLayDown(t *testing.T) {
 			t.Errorf("%s offers %d times to copy files", pattern, n)
 		}
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "xdg/Thunar/uca.xml"))
+	// Thunar's are desktop entries as any other.
+	e, err := desktop.Read(filepath.Join(dir, "Thunar/sendto/qubes-open-in-qube.desktop"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back struct {
-		Entries []struct {
-			ID          string    `xml:"unique-id"`
-			Directories *struct{} `xml:"directories"`
-			Text        *struct{} `xml:"text-files"`
-		} `xml:"action"`
-	}
-	if err := xml.Unmarshal(b, &back); err != nil || len(back.Entries) != len(actions) {
-		t.Fatalf("%+v, %v", back, err)
-	}
-	for i, e := range back.Entries {
-		if (e.Directories != nil) != actions[i].many || e.Text == nil {
-			t.Errorf("%+v", e)
-		}
+	argv, err := e.ArgvWith("/home/user/a b")
+	if err != nil || strings.Join(argv, "|") != "qvm-open-in-vm|--gui|@default|/home/user/a b" {
+		t.Errorf("%q, %v", argv, err)
 	}
 }
 

@@ -115,8 +115,7 @@ func (u User) Env() []string {
 		"SHELL=" + u.Shell,
 		"USER=" + u.Name,
 		"XAUTHORITY=" + XAuthFile,
-		"XDG_CONFIG_DIRS=/etc/xdg:" + actions.ConfigDir,
-		"XDG_DATA_DIRS=/usr/local/share:/usr/share:" + actions.DataDir,
+		"XDG_DATA_DIRS=/usr/local/share:/usr/share:" + actions.Dir,
 		"XDG_RUNTIME_DIR=" + u.RuntimeDir(),
 		"XDG_SESSION_TYPE=x11",
 	}
