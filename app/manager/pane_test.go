@@ -469,6 +469,11 @@ func TestGermanFits(t *testing.T) {
 		"network":   func(r *rig) { r.configure("vault", pageNetwork) },
 		"settings":  func(r *rig) { r.configure("vault", pageBasic) },
 		"isolation": func(r *rig) { r.configure("vault", pageIsolation) },
+		"devices":   func(r *rig) { r.configure("vault", pageDevices) },
+		"assign":    func(r *rig) { r.configure("vault", pageDevices); r.tap(words.T("Add a device …")) },
+		"policy":    func(r *rig) { r.configure("vault", pagePolicy) },
+		"inside":    func(r *rig) { r.lookInside("vault", inDevices) },
+		"calls":     func(r *rig) { r.lookInside("vault", inCalls) },
 		"failed": func(r *rig) {
 			r.fake.PutJob(dom0.Job{ID: "1", Kind: "shutdown", Qube: "work", State: dom0.JobFailed, Error: "it did not answer within 60 s"})
 		},
