@@ -148,7 +148,7 @@ func TestCancelledCall(t *testing.T) {
 // TestManyCallsBetweenQubes: none is lost, and none gets another's bytes.
 func TestManyCallsBetweenQubes(t *testing.T) {
 	const parallel, each = 16, 100
-	_, from, _, local := twoQubes(t)
+	s, from, _, local := twoQubes(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 	var all sync.WaitGroup
@@ -164,6 +164,13 @@ func TestManyCallsBetweenQubes(t *testing.T) {
 		})
 	}
 	all.Wait()
+	deadline := time.Now().Add(20 * time.Second)
+	for n := descriptors(t, s.daemon.Process.Pid); n > 120; n = descriptors(t, s.daemon.Process.Pid) { // 32 pipes are kept
+		if time.Now().After(deadline) {
+			t.Fatalf("qrexecd holds %d descriptors", n)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // TestKilledRouterBetweenQubes: the call under way is lost, on both sides, and

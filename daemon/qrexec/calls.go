@@ -52,7 +52,8 @@ type call struct {
 	begun    time.Time
 	joined   time.Time // when both streams were there
 	relaying bool
-	ended    bool
+	ended    bool        // as qubesd was told
+	gone     bool        // no byte of it is under way, as far as we see
 	clock    *time.Timer // ends what is not joined in time; may be nil
 	client   net.Conn    // of dom0, closed when the call is over; or nil
 }
@@ -179,6 +180,8 @@ func (l *leg) lose() {
 	c := l.call
 	l.lost = true
 	switch {
+	case c.gone:
+		l.drop()
 	case !c.isDirect():
 		if c.client != nil {
 			c.client.Close()
@@ -194,7 +197,7 @@ func (l *leg) lose() {
 		}
 	default: // nobody is left to ask, when both are lost
 		for _, other := range c.legs {
-			if other != nil && !other.lost {
+			if other != nil && !other.lost && !other.over {
 				return
 			}
 		}
@@ -213,6 +216,7 @@ func (l *leg) leave() {
 		shut(stream)
 	case c.isDirect():
 		c.end(errors.New("a qube went down"))
+		c.forget()
 	default:
 		c.fail(errors.New("a qube went down before the call began"))
 	}
@@ -385,6 +389,7 @@ func (c *call) markJoined() {
 // forget drops the streams of a call whose bytes have all been moved, and the
 // legs of agents that were lost: nobody will say that it is over. mu is held.
 func (c *call) forget() {
+	c.gone = true
 	for s, l := range c.legs {
 		if l == nil {
 			continue

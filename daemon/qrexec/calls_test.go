@@ -409,3 +409,20 @@ func TestLostAgentKeepsItsChannel(t *testing.T) {
 		t.Errorf("port %d, want %d", again, port)
 	}
 }
+
+// TestLostAgentOfAnEndedCall: what an agent did not say in its life it never
+// will, and its port is free again.
+func TestLostAgentOfAnEndedCall(t *testing.T) {
+	p := newPair(t)
+	caller, serves, port := p.call("t.Svc", "SOCKET1")
+	caller.Close()
+	serves.Close()
+	p.ended()
+	p.terminate(p.workAgent, mail, port)
+	p.mailAgent.Close()
+	p.expect(control.Lost, mail)
+	p.mailAgent = p.agent(p.mail)
+	if _, _, again := p.call("t.Svc", "SOCKET2"); again != port {
+		t.Errorf("port %d, want %d", again, port)
+	}
+}
