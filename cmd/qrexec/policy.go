@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/admin/client"
@@ -35,9 +34,7 @@ type policyFlags struct {
 // 0 for an allowed call and 1 for any other (spec/qrexec.md §10, §15).
 func decide(name string, args []string) int {
 	var f policyFlags
-	parser := kong.Must(&f, kong.Name(name), kong.Description("Tells whether a qube may call a service of another."), kong.UsageOnError())
-	_, err := parser.Parse(args)
-	parser.FatalIfErrorf(err)
+	parse(&f, args, name, "Tells whether a qube may call a service of another.")
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	answer, err := f.answer(ctx)
@@ -82,30 +79,19 @@ func (f policyFlags) answer(ctx context.Context) (query.Answer, error) {
 		return query.Answer{}, err
 	}
 	d := p.Decide(system, policy.Request{Service: service, Argument: argument, Source: f.Source, Target: f.Target})
-	switch {
-	case f.JustEvaluate || f.AssumeYes && !d.Permits(true):
+	if f.JustEvaluate {
 		return query.Evaluated(d, f.AssumeYes), nil
-	case d.Action == policy.Ask && f.AssumeYes:
-		d = d.Choose(f.choice(system))
-	case d.Action == policy.Ask:
+	}
+	if f.AssumeYes {
+		d = d.Assumed()
+	}
+	if d.Action == policy.Ask {
 		return query.Answer{}, errors.New("a person is asked by the running system alone: leave out --path, or give --just-evaluate or --assume-yes-for-ask")
 	}
 	if d.Action == policy.Deny {
 		fmt.Fprintln(os.Stderr, d.Reason.Explain())
 	}
 	return query.Of(d), nil
-}
-
-// choice is the requested target as it would be offered.
-func (f policyFlags) choice(s *policy.System) string {
-	name, disposable := strings.CutPrefix(f.Target, "@dispvm:")
-	if d, ok := s.Lookup(name); ok {
-		name = d.Name
-	}
-	if disposable {
-		return "@dispvm:" + name
-	}
-	return name
 }
 
 func isPolicyName(name string) bool { return slices.Contains(policyNames(), name) }

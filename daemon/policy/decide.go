@@ -408,23 +408,25 @@ func (d Decision) Choose(choice string) Decision {
 // Refuse is what becomes of a call that the person who was asked refuses.
 func (d Decision) Refuse() Decision { return d.deny(Refused, d.Rule != nil && d.Rule.notify) }
 
-// Permits is the answer for who wants to know without making the call
-// (spec/policy.md §7): an ask counts as no, or with assumeYes as yes if the
-// very target that was requested would be offered.
-func (d Decision) Permits(assumeYes bool) bool {
-	switch d.Action {
-	case Allow:
-		return true
-	case Ask:
-		if !assumeYes {
-			return false
-		}
-		choice := d.Requested
-		if t := d.call.target; t.kind == toQube || t.kind == toBase {
-			choice = t.choice()
-		}
-		return d.Choose(choice).Action == Allow
+// Assumed is what becomes of a call when whoever is asked chooses the very
+// target that was requested. No GUI domain is needed for that.
+func (d Decision) Assumed() Decision {
+	if d.unasked != nil {
+		d = *d.unasked
 	}
-	// The answer is known: no GUI domain is needed.
-	return assumeYes && d.unasked != nil && d.unasked.Permits(true)
+	if d.Action != Ask {
+		return d
+	}
+	choice := d.Requested
+	if t := d.call.target; t.kind == toQube || t.kind == toBase {
+		choice = t.choice()
+	}
+	return d.Choose(choice)
+}
+
+// Permits is the answer for who wants to know without making the call
+// (spec/policy.md §7): an ask counts as no, or with assumeYes as what Assumed
+// says.
+func (d Decision) Permits(assumeYes bool) bool {
+	return d.Action == Allow || assumeYes && d.Assumed().Action == Allow
 }
