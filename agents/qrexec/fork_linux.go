@@ -178,11 +178,11 @@ func parseFork(head [forkHeader]byte) (e wire.Exec, justExec bool, n uint32, err
 
 // forkCommand takes the NUL off a command, which must be its only one.
 func forkCommand(b []byte) (string, error) {
-	s := string(b)
-	if strings.IndexByte(s, 0) != len(s)-1 {
+	s, ended := strings.CutSuffix(string(b), "\x00")
+	if !ended || strings.IndexByte(s, 0) >= 0 {
 		return "", errors.New("a command that does not end in its only NUL")
 	}
-	return s[:len(s)-1], nil
+	return s, nil
 }
 
 // fromAgent refuses who is neither root nor our own user.

@@ -168,6 +168,7 @@ func FuzzFork(f *testing.F) {
 	add(wire.ExecCmdline, 5, "echo\x00")
 	add(wire.JustExec, 1<<31, "")
 	add(wire.ServiceRefused, 0, "")
+	add(wire.ExecCmdline, 5, "") // less came than was told
 	add(wire.ExecCmdline, 5, "e\x00ho\x00")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < forkHeader {
