@@ -1,13 +1,16 @@
 package calls
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"cubicle/daemon/core"
 	"cubicle/daemon/policy"
 )
 
@@ -175,4 +178,32 @@ func TestAWrongPolicyDeniesEverything(t *testing.T) {
 	d.write("40-more.policy", "again\n")
 	await(t, "the fault is told", func() bool { mu.Lock(); defer mu.Unlock(); return len(told) == 2 })
 	await(t, "the person is told again", func() bool { return len(d.agent.told("policy.Notify")) == 2 })
+}
+
+// Whoever follows the system's events hears of it, too.
+func TestAWrongPolicyIsAnEvent(t *testing.T) {
+	d := newDesk(t, "")
+	d.Close()
+	d.open(Options{Broken: d.PolicyBroken})
+	events := d.Subscribe()
+	defer events.Close()
+	d.write("40-more.policy", "\nwrong\n")
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	for {
+		list, _, err := events.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Name != "policy-broken" {
+				continue
+			}
+			if e.Subject != "" || len(e.Args) != 2 || e.Args[0] != (core.Arg{Key: "file", Value: d.path("40-more.policy")}) ||
+				!strings.Contains(e.Args[1].Value, "40-more.policy:2: ") {
+				t.Errorf("%+v", e)
+			}
+			return
+		}
+	}
 }
