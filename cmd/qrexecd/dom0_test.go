@@ -69,7 +69,7 @@ func TestQubeToDom0(t *testing.T) {
 		defer qubesd.Close()
 		go echoDescriptor(qubesd)
 	}
-	from := s.qube(workDomain, "work").start()
+	from := s.qube(workDomain, "work").start().settled()
 	local := &link.Transport{Path: filepath.Join(from.dir, "local")}
 	defer local.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -120,7 +120,7 @@ func TestServicesComeBack(t *testing.T) {
 	s.rpc("t.True", "#!/bin/sh\n")
 	s.rpc("t.Sleep", "#!/bin/sh\necho begun\nexec sleep 600\n")
 	services := s.startServices()
-	from := s.qube(workDomain, "work").start()
+	from := s.qube(workDomain, "work").start().settled()
 	local := &link.Transport{Path: filepath.Join(from.dir, "local")}
 	defer local.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -128,12 +128,12 @@ func TestServicesComeBack(t *testing.T) {
 	if status, _, err := from.callTo(ctx, local, "t.True", strings.NewReader("")); status != 0 || err != nil {
 		t.Fatal(status, err)
 	}
+	s.ended()
 	lost := make(chan error, 1)
 	go func() {
 		_, _, err := from.callTo(ctx, local, "t.Sleep", strings.NewReader(""))
 		lost <- err
 	}()
-	s.ended()
 	s.wait(control.Asked, 0)
 	time.Sleep(100 * time.Millisecond)
 	stop(services)

@@ -58,6 +58,16 @@ func (q *testQube) callTo(ctx context.Context, t vchan.Transport, service string
 	return status, <-read, err
 }
 
+// settled returns when the agent has taken our hello up, which a first call
+// tells: it refuses its own programs before that.
+func (q *testQube) settled() *testQube {
+	q.s.t.Helper()
+	if status, _, _, err := q.run("DEFAULT:nogui:true", ""); status != 0 || err != nil {
+		q.s.t.Fatal(status, err)
+	}
+	return q
+}
+
 // toQube allows every call, to one domain.
 func toQube(d vchan.Domain, user string) func(control.Call) control.Verdict {
 	return func(c control.Call) control.Verdict {
@@ -74,7 +84,7 @@ func twoQubes(t testing.TB) (s *system, from, to *testQube, local *link.Transpor
 	t.Helper()
 	s = newSystem(t)
 	s.decide = toQube(mailDomain, me(t))
-	from = s.qube(workDomain, "work").start()
+	from = s.qube(workDomain, "work").start().settled()
 	to = s.qube(mailDomain, "mail")
 	to.file("rpc/t.Cat", 0o755, "#!/bin/sh\nexec cat\n")
 	to.file("rpc/t.Count", 0o755, "#!/bin/sh\nwc -c; echo \"$QREXEC_REMOTE_DOMAIN\"; exit 7\n")
@@ -197,6 +207,7 @@ func TestKilledRouterBetweenQubes(t *testing.T) {
 	for len(ready) < 2 {
 		ready[s.waitAny(control.Ready).Domain] = true
 	}
+	from.settled()
 	for range 3 {
 		if status, out, err := from.callTo(ctx, local, "t.Cat", strings.NewReader("again")); err != nil || status != 0 || string(out) != "again" {
 			t.Errorf("after the restart: %d, %q, %v", status, out, err)
