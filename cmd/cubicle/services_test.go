@@ -53,6 +53,7 @@ func (d *desktop) testServices(t *testing.T) {
 		t.Errorf("modes, times and links: %q", got)
 	}
 	expect(`qvm-copy: "large" is there already; move or rename it, there or here`+"\n1", "qvm-copy large 2>&1 | tail -1; echo ${PIPESTATUS[0]}")
+	d.inQube(t, "untrusted", "rm ~/QubesIncoming/work/large") // room for it under another name
 	expect("0\ngone", "mv large moved; qvm-move-to-vm untrusted moved; echo $?; [ -e moved ] || echo gone")
 	expect("1", "ln -s /etc many/out; qvm-copy many 2>/dev/null; echo $?")
 
