@@ -92,6 +92,7 @@ func startChain(lines ...string) (c *chain, err error) {
 		theirs.Close()
 		next = mine
 		if err != nil {
+			c.in.Close() // which ends those that run
 			return nil, errors.Join(err, c.wait())
 		}
 		c.programs = append(c.programs, cmd)
