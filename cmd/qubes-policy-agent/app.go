@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -25,6 +26,10 @@ func newApp() (fyne.App, error) {
 	a.Settings().SetTheme(theme.New())
 	return a, nil
 }
+
+// leave ends one of our processes. Fyne's own end would save preferences,
+// which there are none of, while the next process reads them.
+func leave() { os.Exit(0) }
 
 // later calls f on the UI's goroutine after d, unless stop was called.
 func later(d time.Duration, f func()) (stop func()) {

@@ -56,16 +56,15 @@ func (*dialog) Run(ctx context.Context, f *program.Flags) error {
 	d.prepare()
 	d.app.Lifecycle().SetOnEnteredForeground(func() { d.focus(true) })
 	d.app.Lifecycle().SetOnExitedForeground(func() { d.focus(false) })
-	context.AfterFunc(ctx, func() { os.Stdin.Close() })
+	context.AfterFunc(ctx, leave)
 	// Fyne's loop looks around sixty times a second: it begins when there is
 	// something to see.
 	lines := json.NewDecoder(bufio.NewReader(os.Stdin))
 	var first agent.ToDialog
 	if err := lines.Decode(&first); err != nil || first.Ask == nil {
-		return nil // nobody asks any more
+		leave() // nobody asks any more
 	}
 	d.client = dom0.Connect(d.bus)
-	defer d.client.Close()
 	d.app.Lifecycle().SetOnStarted(func() {
 		d.ask(*first.Ask, first.Until)
 		d.dialog.SetWaiting(first.Waiting)
@@ -94,8 +93,7 @@ func (d *asking) read(lines *json.Decoder) {
 	for {
 		var said agent.ToDialog
 		if err := lines.Decode(&said); err != nil {
-			fyne.Do(d.app.Quit)
-			return
+			leave()
 		}
 		fyne.Do(func() { d.dialog.SetWaiting(said.Waiting) })
 	}
@@ -146,6 +144,5 @@ func (d *asking) answer(a agent.Answer) {
 	if err != nil {
 		slog.Error("the answer could not be told", "error", err)
 	}
-	d.window.Hide()
-	d.app.Quit()
+	leave()
 }

@@ -26,7 +26,6 @@ type toasts struct{}
 
 // telling is the state of such a process. It belongs to the UI's goroutine.
 type telling struct {
-	app    fyne.App
 	window fyne.Window
 	screen *dock.Screen
 	toasts *ask.Toasts
@@ -43,7 +42,7 @@ func (*toasts) Run(ctx context.Context, _ *program.Flags) error {
 	if err != nil {
 		return err
 	}
-	t := &telling{app: a, screen: screen}
+	t := &telling{screen: screen}
 	t.toasts = ask.NewToasts(ask.ToastOptions{
 		Open: func() {
 			if _, err := fmt.Println("open"); err != nil {
@@ -63,7 +62,7 @@ func (*toasts) Run(ctx context.Context, _ *program.Flags) error {
 	t.window.Show()
 	t.window.Hide()
 	a.Lifecycle().SetOnStarted(func() { go t.read() })
-	context.AfterFunc(ctx, func() { fyne.Do(a.Quit) })
+	context.AfterFunc(ctx, leave)
 	a.Run()
 	return nil
 }
@@ -73,8 +72,7 @@ func (t *telling) read() {
 	for {
 		var n agent.ToToasts
 		if in.Decode(&n) != nil {
-			fyne.Do(t.app.Quit)
-			return
+			leave()
 		}
 		fyne.Do(func() { t.toasts.Show(n) })
 	}
@@ -90,19 +88,27 @@ func (t *telling) changed() {
 		t.window.Hide()
 		later(lingers, func() {
 			if t.toasts.Empty() {
-				t.app.Quit()
+				leave()
 			}
 		})
 		return
 	}
-	t.window.Resize(t.toasts.Size())
 	t.window.Show()
 	t.place()
+	// News of the dot's size may still be under way, and Fyne would follow it.
+	for _, after := range []time.Duration{200 * time.Millisecond, time.Second} {
+		later(after, func() {
+			if !t.toasts.Empty() {
+				t.place()
+			}
+		})
+	}
 }
 
 // place puts the window into the upper right corner, where it hides the least.
 func (t *telling) place() {
 	const right, top = 16, 48 // below a panel
+	t.window.Resize(t.toasts.Size())
 	screen, err := t.screen.Size()
 	if err != nil {
 		t.trouble(err)
