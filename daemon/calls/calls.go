@@ -11,7 +11,6 @@ package calls
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -313,9 +312,6 @@ func command(r request, d policy.Decision, to core.Qube) (string, error) {
 	}
 	return user + ":" + rpc, nil
 }
-
-// errEnding is why calls are denied while qubesd ends.
-var errEnding = errors.New("qubesd is ending")
 
 // lookup finds a decision's target: dom0, a qube, or the base of a disposable
 // that is to be made.

@@ -346,18 +346,6 @@ func (c *call) openHost(conn *net.UnixConn) {
 	})
 }
 
-// attachHost takes dom0's stream.
-func (c *call) attachHost(s side, conn *net.UnixConn) {
-	c.r.mu.Lock()
-	defer c.r.mu.Unlock()
-	if c.ended {
-		conn.Close()
-		return
-	}
-	c.streams[s] = conn
-	c.relayIfJoined()
-}
-
 // relayIfJoined moves bytes once both streams are there; mu is held.
 func (c *call) relayIfJoined() {
 	if c.ended || c.relaying || c.streams[callerSide] == nil || c.streams[serviceSide] == nil {

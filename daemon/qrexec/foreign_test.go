@@ -407,7 +407,7 @@ func TestForeignAgentDies(t *testing.T) {
 	work.Close()
 	c.hearEnd()
 	h.expect(control.Lost, seven)
-	work = h.foreignAgent(seven, 4)
+	h.foreignAgent(seven, 4)
 	c2 := h.program("seven")
 	c2.say(exec)
 	c2.hear("00020000 08000000 07000000 02020000") // 513 is busy
