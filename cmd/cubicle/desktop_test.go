@@ -778,7 +778,7 @@ func (d *desktop) testCommandLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"dom0", "work", "Running", "AppVM", "blue", "debian-12", "vault", "Halted"} {
+	for _, want := range []string{"dom0", "work", "Running", "AppVM", "blue", "debian-12", "vault", "Halted", "default-dvm"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("qvm-ls does not show %q:\n%s", want, out)
 		}

@@ -22,7 +22,11 @@ var firstQubes = []struct{ name, label string }{
 	{"personal", "yellow"},
 	{"untrusted", "red"},
 	{"vault", "black"},
+	{disposables, "red"},
 }
+
+// disposables is the qube of which disposables are made where none is named.
+const disposables = "default-dvm"
 
 // firstApps are started in these qubes once the desktop is up.
 var (
@@ -60,9 +64,18 @@ func (d *desktop) fill(ctx context.Context, screen Screen) error {
 		if !first {
 			break // what is not there now was removed by somebody
 		}
-		job, err := c.CreateQube(ctx, q.name, string(qube.AppVM), q.label, map[string]string{"template": firstTemplate})
+		props := map[string]string{"template": firstTemplate}
+		if q.name == disposables {
+			props["template_for_dispvms"] = "True"
+		}
+		job, err := c.CreateQube(ctx, q.name, string(qube.AppVM), q.label, props)
 		if err := d.follow(ctx, c, job, err); err != nil {
 			return fmt.Errorf("create %s: %w", q.name, err)
+		}
+	}
+	if first {
+		if err := c.SetSystemProperty(ctx, "default_dispvm", disposables); err != nil {
+			return fmt.Errorf("disposables are made of %s: %w", disposables, err)
 		}
 	}
 	if snapshot, err = c.Snapshot(ctx); err != nil {

@@ -87,6 +87,11 @@ func (c *Client) SetProperty(ctx context.Context, uuid, name, value string) erro
 	return c.call(ctx, QubePath(uuid), QubeInterface+".SetProperty", nil, name, value)
 }
 
+// SetSystemProperty sets a row of the system's properties likewise.
+func (c *Client) SetSystemProperty(ctx context.Context, name, value string) error {
+	return c.call(ctx, RootPath, ManagerInterface+".SetProperty", nil, name, value)
+}
+
 // ResetProperty puts a row of the property table back to its default.
 func (c *Client) ResetProperty(ctx context.Context, uuid, name string) error {
 	return c.call(ctx, QubePath(uuid), QubeInterface+".ResetProperty", nil, name)
