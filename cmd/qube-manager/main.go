@@ -63,6 +63,9 @@ func run(o options) error {
 	if err := program.Folders(metadata.ID); err != nil {
 		return err
 	}
+	if err := program.Compose(); err != nil {
+		return err
+	}
 	// Drawing the icon takes longer than drawing the list: that comes first.
 	icon := metadata.Icon
 	metadata.Icon = nil

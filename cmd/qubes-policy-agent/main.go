@@ -77,6 +77,9 @@ func (s *serve) Run(ctx context.Context, f *program.Flags) error {
 	if err := program.Folders(appID); err != nil {
 		return err
 	}
+	if err := program.Compose(); err != nil {
+		return err
+	}
 	l, err := agent.Listen(root.PolicyAgent())
 	if err != nil {
 		return err

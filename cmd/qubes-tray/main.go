@@ -69,6 +69,9 @@ func run(ctx context.Context, o options) error {
 	if err := program.Folders(metadata.ID); err != nil {
 		return err
 	}
+	if err := program.Compose(); err != nil {
+		return err
+	}
 	client := dom0.Connect(address)
 	defer client.Close()
 	app.SetMetadata(metadata)
