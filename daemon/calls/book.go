@@ -1,6 +1,7 @@
 package calls
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -12,8 +13,10 @@ import (
 )
 
 const (
-	// kept is how many calls the book has.
-	kept = 1000
+	// kept is how many calls the book has, and keptOfOne how many of one caller:
+	// a qube that floods does not push out what the others did.
+	kept      = 1000
+	keptOfOne = kept / 4
 	// A flood of calls must not fill the disk with the log.
 	lineTime  = 100 * time.Millisecond
 	lineBurst = 200
@@ -45,7 +48,8 @@ type Entry struct {
 type book struct {
 	mu    sync.Mutex // guards what follows
 	last  uint64
-	calls []Entry // by number: oldest first
+	calls []Entry           // by number: oldest first
+	of    map[qube.UUID]int // how many calls each caller has in it
 }
 
 // begin is the entry of a call that has just come.
@@ -57,18 +61,34 @@ func (b *book) begin(asked control.Call) *Entry {
 func (b *book) put(e *Entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.number == 0 {
-		b.last++
-		e.number = b.last
-		if len(b.calls) == kept {
-			b.calls = slices.Delete(b.calls, 0, 1)
+	if e.number != 0 {
+		at, there := slices.BinarySearchFunc(b.calls, e.number, func(e Entry, number uint64) int { return cmp.Compare(e.number, number) })
+		if there { // else others have taken its place
+			b.calls[at] = *e
 		}
-		b.calls = append(b.calls, *e)
 		return
 	}
-	first := b.calls[0].number
-	if e.number >= first {
-		b.calls[e.number-first] = *e
+	switch {
+	case b.of[e.from] >= keptOfOne:
+		b.drop(slices.IndexFunc(b.calls, func(old Entry) bool { return old.from == e.from }))
+	case len(b.calls) >= kept:
+		b.drop(0)
+	}
+	if b.of == nil {
+		b.of = map[qube.UUID]int{}
+	}
+	b.last++
+	e.number = b.last
+	b.calls = append(b.calls, *e)
+	b.of[e.from]++
+}
+
+// drop forgets a call; mu is held.
+func (b *book) drop(at int) {
+	from := b.calls[at].from
+	b.calls = slices.Delete(b.calls, at, at+1)
+	if b.of[from]--; b.of[from] == 0 {
+		delete(b.of, from)
 	}
 }
 
@@ -87,6 +107,13 @@ func (c *Calls) Recent(name string, limit int) []Entry {
 		}
 	}
 	return list
+}
+
+// ended records an allowed call, of which qrexecd has told the end.
+func (c *Calls) ended(e *Entry, end control.End) {
+	e.Connect, e.Run = time.Duration(end.Connect), time.Duration(end.Service)
+	e.Error = end.Error
+	c.record(e)
 }
 
 // record keeps and logs a call that is over.

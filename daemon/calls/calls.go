@@ -207,9 +207,7 @@ func (c *Calls) Decide(ctx context.Context, asked control.Call) (control.Verdict
 	e.Running = true
 	c.book.put(e)
 	return v, func(end control.End) {
-		e.Connect, e.Run = time.Duration(end.Connect), time.Duration(end.Service)
-		e.Error = end.Error
-		c.record(e)
+		c.ended(e, end)
 		if over != nil {
 			over()
 		}

@@ -3,6 +3,8 @@ package calls
 import (
 	"bytes"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -134,7 +136,7 @@ func TestAFloodOfCallsDoesNotFloodTheLog(t *testing.T) {
 	if n := strings.Count(log.String(), "call denied"); n < lineBurst || n > lineBurst+100 {
 		t.Errorf("%d lines", n)
 	}
-	if list := d.Recent("work", 5000); len(list) != kept {
+	if list := d.Recent("work", 5000); len(list) != keptOfOne {
 		t.Errorf("%d calls are kept", len(list))
 	}
 	for id := range d.lines.until {
@@ -144,5 +146,37 @@ func TestAFloodOfCallsDoesNotFloodTheLog(t *testing.T) {
 	d.call(t.Context(), "t.No", "mail")
 	if !strings.Contains(log.String(), "not_logged_before=7") {
 		t.Error("the log does not tell of what it lacks")
+	}
+}
+
+func TestTheBookIsBounded(t *testing.T) {
+	var b book
+	first := &Entry{Source: "quiet", from: "quiet", Running: true}
+	b.put(first)
+	for i := range kept {
+		b.put(&Entry{Source: "loud", from: "loud", Service: strconv.Itoa(i)})
+	}
+	if len(b.calls) != 1+keptOfOne || b.calls[0].Source != "quiet" || b.calls[1].Service != strconv.Itoa(kept-keptOfOne) {
+		t.Fatalf("%d calls, the oldest %+v and %+v", len(b.calls), b.calls[0], b.calls[1])
+	}
+	first.Running = false
+	b.put(first)
+	if len(b.calls) != 1+keptOfOne || b.calls[0].Running {
+		t.Errorf("the end of a call: %d, %+v", len(b.calls), b.calls[0])
+	}
+	for i := range kept {
+		b.put(&Entry{from: qube.UUID(strconv.Itoa(i % 9))})
+	}
+	first.Running = true
+	b.put(first) // its place is another's
+	if len(b.calls) != kept || slices.ContainsFunc(b.calls, func(e Entry) bool { return e.Running || e.from == "loud" && e.number < 500 }) {
+		t.Errorf("%d calls", len(b.calls))
+	}
+	sum := 0
+	for _, n := range b.of {
+		sum += n
+	}
+	if sum != kept {
+		t.Errorf("%d are counted", sum)
 	}
 }

@@ -283,14 +283,22 @@ func (c *Calls) tryRemove(id qube.UUID) (gone bool, err error) {
 }
 
 // Resume implements router.Decider. Disposables of calls that have ended
-// while no qubesd looked are removed.
+// while no qubesd looked are removed; calls that go on are logged when they
+// end, as any other.
 func (c *Calls) Resume(running []control.Running) []func(control.End) {
 	c.rooms.mu.Lock()
-	defer c.rooms.mu.Unlock()
 	left := c.rooms.left
 	c.rooms.left = nil
-	over := make([]func(control.End), len(running))
+	c.rooms.mu.Unlock()
+	if len(running) > 0 {
+		c.log.Info("calls go on that were allowed before", "calls", len(running))
+	}
 	v := c.o.Core.View()
+	over := make([]func(control.End), len(running))
+	for i, one := range running {
+		e := c.resumed(v, one)
+		over[i] = func(end control.End) { c.ended(e, end) }
+	}
 	for id, number := range left {
 		q, ok := v.Lookup(id)
 		i := slices.IndexFunc(running, func(one control.Running) bool {
@@ -300,7 +308,31 @@ func (c *Calls) Resume(running []control.Running) []func(control.End) {
 			c.spawn(func() { c.remove(id) })
 			continue
 		}
-		over[i] = func(control.End) { c.spawn(func() { c.remove(id) }) }
+		logged := over[i]
+		over[i] = func(end control.End) {
+			logged(end)
+			c.spawn(func() { c.remove(id) })
+		}
 	}
 	return over
+}
+
+// resumed puts a call into the book that an earlier qubesd allowed: what that
+// one knew of it alone, as the rule, is lost.
+func (c *Calls) resumed(v *core.View, one control.Running) *Entry {
+	e := c.book.begin(control.Call{Service: one.Service})
+	e.Allowed, e.Running = true, true
+	for _, q := range v.Qubes() {
+		switch q.XID() {
+		case int(one.Source):
+			e.Source, e.from = string(q.Name()), q.UUID()
+		case int(one.Target):
+			e.Target = string(q.Name())
+		}
+	}
+	if one.Target == 0 {
+		e.Target = string(qube.Dom0)
+	}
+	c.book.put(e)
+	return e
 }

@@ -1,8 +1,10 @@
 package calls
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -57,17 +59,18 @@ func TestADisposableLivesAsLongAsItsCall(t *testing.T) {
 func TestADisposableThatCannotServeIsRemoved(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*coretest.World)
+		time  time.Duration
 		want  string
 	}{
-		"its start fails":  {func(w *coretest.World) { w.FailStart = errors.New("no luck") }, "no luck"},
-		"no link":          {func(w *coretest.World) { w.FailUp = errors.New("no link") }, "no link"},
-		"its agent is ill": {func(w *coretest.World) { w.Mute = true }, "it was not ready within"},
+		"its start fails":  {func(w *coretest.World) { w.FailStart = errors.New("no luck") }, 0, "no luck"},
+		"no link":          {func(w *coretest.World) { w.FailUp = errors.New("no link") }, 0, "no link"},
+		"its agent is ill": {func(w *coretest.World) { w.Mute = true }, 100 * time.Millisecond, "it was not ready within"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, dispRules)
 			d.run("work")
 			d.Close()
-			d.open(Options{StartTime: 100 * time.Millisecond})
+			d.open(Options{StartTime: c.time})
 			d.World.Set(c.spoil)
 			v, over := d.call(t.Context(), "t.Svc", "@dispvm")
 			if v.Allowed || over != nil || !strings.Contains(v.Reason, "make a disposable of dvm: ") || !strings.Contains(v.Reason, c.want) {
@@ -124,16 +127,34 @@ func TestDisposablesOfAnEarlierQubesd(t *testing.T) {
 	d.open(Options{})
 	// The first goes on, the second has ended; the third's domain is called
 	// by somebody else.
-	over := d.Resume([]control.Running{{Number: 1, Target: first}, {Number: 9, Target: third}, {Number: 10, Target: 77}})
-	if len(over) != 3 || over[0] == nil || over[1] != nil || over[2] != nil {
+	var log bytes.Buffer
+	d.Calls.log = slog.New(slog.NewTextHandler(&log, nil))
+	work := vchan.Domain(d.qube("work").XID())
+	over := d.Resume([]control.Running{
+		{Number: 1, Source: work, Service: "t.Svc+", Target: first}, {Number: 9, Source: work, Service: "t.Svc+", Target: third},
+		{Number: 10, Source: 76, Service: "t.Svc+", Target: 77}, {Number: 11, Source: work, Service: "t.Date+", Target: 0},
+	})
+	if len(over) != 4 {
 		t.Fatalf("%d, %v", len(over), over)
 	}
+	over[1](control.End{})
+	over[2](control.End{})
 	await(t, "those without a call are gone", func() bool { return len(d.disposables()) == 1 && d.marks() == 1 })
 	if q := d.qube(d.disposables()[0]); q.XID() != int(first) {
 		t.Errorf("%s, domain %d; the second is %d", q.Name(), q.XID(), second)
 	}
-	over[0](control.End{})
+	name := string(d.qube(d.disposables()[0]).Name())
+	if list := d.Recent("work", 9); len(list) != 3 || !list[0].Running || list[0].Target != "dom0" || list[1].Running || !list[2].Running || list[2].Target != name {
+		t.Errorf("%+v", list)
+	}
+	over[0](control.End{Connect: 1, Service: 2, Error: "lost"})
+	if e := d.Recent(name, 9)[0]; e.Running || e.Source != "work" || e.Service != "t.Svc+" || e.Run != 2 || e.Error != "lost" {
+		t.Errorf("%+v", e)
+	}
 	d.clean()
+	if n := strings.Count(log.String(), "call allowed"); n != 3 {
+		t.Errorf("%d lines of the log: %s", n, &log)
+	}
 	// Later connections have nothing to clear away.
 	if v, _ := d.call(t.Context(), "t.Svc", "@dispvm"); !v.Allowed {
 		t.Errorf("%+v", v)

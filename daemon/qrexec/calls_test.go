@@ -334,7 +334,7 @@ func TestLostQubesd(t *testing.T) {
 	if id := p.refusedOf(p.workAgent); id != "SOCKET2" {
 		t.Errorf("refused %q", id)
 	}
-	if len(hello.Running) != 1 || hello.Running[0] != (control.Running{Number: number, Target: mail}) {
+	if len(hello.Running) != 1 || hello.Running[0] != (control.Running{Number: number, Source: work, Service: "t.Svc", Target: mail}) {
 		t.Errorf("running: %+v", hello.Running)
 	}
 	sameStream(t, caller, serves)

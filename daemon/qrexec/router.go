@@ -222,7 +222,7 @@ func (r *Router) tellLocked(m control.Message) {
 func (r *Router) allRunning() []control.Running {
 	var all []control.Running
 	for number, ask := range r.running {
-		all = append(all, control.Running{Number: number, Target: ask.target})
+		all = append(all, control.Running{Number: number, Source: ask.q.Domain, Service: ask.service, Target: ask.target})
 	}
 	return all
 }

@@ -92,8 +92,10 @@ type Verdict struct {
 
 // Running is a call that was allowed on an earlier connection and goes on.
 type Running struct {
-	Number uint64       `json:"number"`
-	Target vchan.Domain `json:"target"` // 0: dom0
+	Number  uint64       `json:"number"`
+	Source  vchan.Domain `json:"source"`
+	Service string       `json:"service"` // SERVICE, or SERVICE+ARGUMENT
+	Target  vchan.Domain `json:"target"`  // 0: dom0
 }
 
 // End is what became of a call. Times are in nanoseconds.
