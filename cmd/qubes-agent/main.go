@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -250,6 +251,24 @@ func (c clientVMCmd) Run(ctx context.Context) error {
 	return statusError(status & 0xff)
 }
 
+// plainCall reads the command line of a call without options. Scripts start the
+// client once a call, and the parser takes a sixth of its start.
+func plainCall(args []string) (clientVMCmd, bool) {
+	if len(args) < 3 || args[0] != "client-vm" {
+		return clientVMCmd{}, false
+	}
+	for _, word := range args[1:min(len(args), 4)] { // the program has options of its own
+		if strings.HasPrefix(word, "-") {
+			return clientVMCmd{}, false
+		}
+	}
+	c := clientVMCmd{AgentSocket: qrexec.TriggerSocket, Local: link.Local, Target: args[1], Service: args[2]}
+	if len(args) > 3 {
+		c.Program = args[3:]
+	}
+	return c, true
+}
+
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
@@ -339,6 +358,16 @@ func main() {
 		os.Exit(runTool(name))
 	}
 	args := append(byName(os.Args[0]), os.Args[1:]...)
+	if c, ok := plainCall(args); ok {
+		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+		err := c.Run(ctx)
+		stop()
+		status := statusError(1)
+		if !errors.As(err, &status) {
+			fmt.Fprintln(os.Stderr, "qrexec-client-vm:", err)
+		}
+		os.Exit(int(status))
+	}
 	var cli flags
 	parser, err := newParser(&cli, args)
 	if err != nil {

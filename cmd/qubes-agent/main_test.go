@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -24,6 +25,48 @@ func TestEachCommandIsUnderstoodAlone(t *testing.T) {
 		}
 		if got := k.Selected().Name; got != c.name {
 			t.Errorf("%s is taken for %s", c.name, got)
+		}
+	}
+}
+
+// The short way reads a plain call as the parser does, and leaves it the rest.
+func TestPlainCall(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		plain bool
+	}{
+		{"client-vm work t.Service+arg", true},
+		{"client-vm @default t.Service", true},
+		{"client-vm work t.Service /bin/program", true},
+		{"client-vm work t.Service /bin/program --of-its-own -t x", true},
+		{"client-vm -t work t.Service", false},
+		{"client-vm work --prefix=data t.Service", false},
+		{"client-vm work t.Service -T", false},
+		{"client-vm -- work t.Service", false},
+		{"client-vm work", false},
+		{"client-vm --help", false},
+		{"qrexec work t.Service", false},
+		{"", false},
+	} {
+		args := strings.Fields(c.args)
+		got, plain := plainCall(args)
+		if plain != c.plain {
+			t.Errorf("%q: plain is %t", c.args, plain)
+			continue
+		}
+		if !plain {
+			continue
+		}
+		parser, err := newParser(&flags{}, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := parser.Parse(args)
+		if err != nil {
+			t.Fatalf("%q: %v", c.args, err)
+		}
+		if want := k.Selected().Target.Interface(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, the parser has %+v", c.args, got, want)
 		}
 	}
 }
