@@ -177,7 +177,9 @@ func (a *agent) dataDirs(p *plan) []string {
 }
 
 // planAppmenus lists the menu entries of all data folders
-// (spec/services.md §5).
+// (spec/services.md §5). Upstream's agent leaves out what an app qube has of
+// its template; dom0 here knows of the template only once that has run, and
+// asks the qube that does.
 func planAppmenus(a *agent, p *plan, _ *wire.RPC) error {
 	dirs := a.dataDirs(p)
 	p.Run = func(ctx context.Context, s service.Streams) int {

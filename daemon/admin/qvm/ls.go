@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"cubicle/daemon/admin/client"
+	"cubicle/daemon/qube"
 )
 
 // formats are the columns of qvm-ls --format.
@@ -93,7 +94,7 @@ func (l *ls) run(ctx context.Context, e *env) error {
 		return err
 	}
 	for _, c := range columns {
-		if c.property != "" && !sheet.has[client.PropertyColumn(c.property)] {
+		if c.property != "" && !sheet.has[client.PropertyColumn(c.property)] && !isProperty(c.property) {
 			return usage("no such column: %s", c.head)
 		}
 	}
@@ -118,6 +119,15 @@ func (l *ls) run(ctx context.Context, e *env) error {
 		return err
 	}
 	return l.show(ctx, e, heads, chosen, cells)
+}
+
+// isProperty tells a property that no qube has, or that nobody may tell us in a
+// qube, from a word that is none.
+func isProperty(name string) bool {
+	return slices.ContainsFunc(qube.Classes(), func(c qube.Class) bool {
+		_, ok := qube.Lookup(c, name)
+		return ok
+	})
 }
 
 // needs are the columns to ask for: those to show and those to filter by.

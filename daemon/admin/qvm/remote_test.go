@@ -65,6 +65,8 @@ func TestToolsInAQube(t *testing.T) {
 	}{
 		{"qvm-ls --raw-list", 0, "dom0\nwork\n", "", []string{"dom0 admin.vm.List"}},
 		{"qvm-ls --raw-data -O name,label,template", 0, "dom0|-|-\nwork|red|-\n", "", nil},
+		{"qvm-ls --raw-data -O name,memory,kernel", 0, "dom0|-|-\nwork|-|-\n", "", nil},
+		{"qvm-ls --raw-data -O name,colour", 2, "", "qvm-ls: error: no such column: COLOUR\n", nil},
 		{"qvm-tags work add mine", 0, "", "", []string{"work admin.vm.tag.Set+mine"}},
 		{"qvm-tags work add other", 1, "", "qvm-tags: error: dom0's policy does not allow admin.vm.tag.Set+other on work\n", nil},
 		{"qvm-run -q -p work ls -l", 0, "file\n", "", []string{"work qubes.VMExec+ls+--l"}},
