@@ -495,7 +495,7 @@ func TestToasts(t *testing.T) {
 	a.Settings().SetTheme(theme.New())
 	opened, changed := 0, 0
 	var ends []func()
-	toasts := NewToasts(ToastOptions{Open: func() { opened++ }, Changed: func() { changed++ },
+	toasts := NewToasts(ToastOptions{Open: func(string) { opened++ }, Changed: func() { changed++ },
 		Later: func(_ time.Duration, f func()) func() { ends = append(ends, f); return func() {} }})
 	w := test.NewTempWindow(t, toasts.Content())
 	notice := func(id uint32, text string) {

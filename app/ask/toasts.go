@@ -19,8 +19,8 @@ import (
 
 // ToastOptions are what toasts need of their surroundings.
 type ToastOptions struct {
-	// Open is the button's.
-	Open func()
+	// Open is the button's; about is the notice's.
+	Open func(about string)
 	// Changed tells that there are others, or none.
 	Changed func()
 	// Later calls f on the UI's goroutine after d, unless stop was called.
@@ -115,7 +115,7 @@ func (t *Toasts) draw(n agent.ToToasts) fyne.CanvasObject {
 	leave := func() { t.drop(n.ID) }
 	closer := control.NewButton("", control.Icon("close"), leave)
 	closer.Importance = widget.LowImportance
-	open := control.NewButton(words.T("Open Qube Manager"), nil, func() { leave(); t.o.Open() })
+	open := control.NewButton(words.T("Open Qube Manager"), nil, func() { leave(); t.o.Open(n.About) })
 	head := control.Border(nil, nil, container.NewCenter(icon), closer, title)
 	body := container.New(layout.NewCustomPaddedVBoxLayout(0), head, text, container.NewHBox(layout.NewSpacer(), open))
 	return container.NewStack(control.NewGround(theme.NoticeGround, fynetheme.ColorNameInputBorder, 0),

@@ -44,9 +44,9 @@ func (m *Manager) settings() {
 // OpenSettings opens the settings of the qube whose name somebody typed, once
 // the daemon has told which qubes there are.
 func (m *Manager) OpenSettings(text string) {
-	m.wanted = ""
+	m.wanted = nil
 	if m.state.Link != dom0.Connected {
-		m.wanted = text
+		m.wanted = func() { m.OpenSettings(text) }
 		return
 	}
 	name, err := dom0.ParseName(text)

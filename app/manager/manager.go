@@ -77,7 +77,7 @@ type Manager struct {
 	sheet    *sheet
 	page     *create.Page // when the sheet is the new-qube page
 	config   *config      // when the sheet, or the one below it, is the settings
-	wanted   string       // whose settings open once the daemon is there, as it was typed
+	wanted   func()       // what was asked for before the daemon is there; nil: nothing
 	main     *fyne.Container
 	content  fyne.CanvasObject
 
@@ -314,8 +314,8 @@ func (m *Manager) show(s *dom0.Snapshot) {
 	if m.config != nil {
 		m.config.follow(s)
 	}
-	if m.wanted != "" && s.Link == dom0.Connected {
-		m.OpenSettings(m.wanted)
+	if again := m.wanted; again != nil && s.Link == dom0.Connected {
+		again()
 	}
 }
 

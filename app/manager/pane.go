@@ -30,10 +30,10 @@ type pane struct {
 	sections []section
 	at       int // the section in sight
 	// Where the sections are that a failure leads to.
-	console, log int
-	live         bool // the daemon was there when the pane was shown last
-	middle       *fyne.Container
-	nothing      *widget.Label
+	calls, console, log int
+	live                bool // the daemon was there when the pane was shown last
+	middle              *fyne.Container
+	nothing             *widget.Label
 }
 
 // host is where sections are shown: the pane, or the sheet of settings.
@@ -71,7 +71,7 @@ func newPane(m *Manager) *pane {
 	p.tag.SetMinSize(fyne.NewSquareSize(20))
 	p.name.TextStyle.Bold = true
 	p.sections = []section{newApps(p.host), newDevices(p.host), newVolumes(p.host), newCalls(p.host), newConsole(p.host), newMessages(p.host), newNotes(p.host), newSettings(p.host)}
-	p.console, p.log = 4, 5
+	p.calls, p.console, p.log = 3, 4, 5
 	p.flow = &flow{gap: 4}
 	chips := container.New(p.flow)
 	for i, s := range p.sections {
@@ -244,6 +244,21 @@ func (m *Manager) lookInto(id dom0.QubeID, section int) {
 	m.table.selected(true)
 	m.openPane(true)
 	m.pane.turn(section)
+}
+
+// OpenCalls shows the last calls of the qube of that name, once the daemon has
+// told which qubes there are. One that is gone has none.
+func (m *Manager) OpenCalls(text string) {
+	m.wanted = nil
+	if m.state.Link != dom0.Connected {
+		m.wanted = func() { m.OpenCalls(text) }
+		return
+	}
+	if name, err := dom0.ParseName(text); err == nil {
+		if q, ok := m.state.ByName(name); ok && q.Class != dom0.AdminVM {
+			m.lookInto(q.ID, m.pane.calls)
+		}
+	}
 }
 
 // trouble says in a section why it cannot be shown, with the way to try again.

@@ -535,6 +535,29 @@ func TestARevisionIsKeptAndLetGo(t *testing.T) {
 	r.mustSay("Could not keep a revision of work")
 }
 
+func TestCallsOpenByName(t *testing.T) {
+	s := household()
+	s.Link = dom0.Connecting
+	r := dark(t, s)
+	r.m.OpenCalls("work")
+	r.fake.Edit(func(s *dom0.Snapshot) { s.Link = dom0.Connected })
+	if p := r.m.pane; !p.isOpen() || p.subject.Name != "work" || p.at != inCalls {
+		t.Fatalf("open %v: %s, section %d", p.isOpen(), p.subject.Name, p.at)
+	}
+	r.m.pane.turn(inNotes)
+	for _, none := range []string{"dom0", "nobody", "no name"} {
+		r.m.OpenCalls(none)
+		if p := r.m.pane; p.subject.Name != "work" || p.at != inNotes {
+			t.Errorf("%s: %s, section %d", none, p.subject.Name, p.at)
+		}
+	}
+	r.m.filter.SetText("work")
+	r.m.OpenCalls("vault")
+	if p := r.m.pane; p.subject.Name != "vault" || p.at != inCalls || r.m.filter.Text != "" {
+		t.Errorf("%s, section %d", p.subject.Name, p.at)
+	}
+}
+
 func TestCallsAreShownWithWhatWasDecided(t *testing.T) {
 	r := dark(t, household())
 	r.lookInside("work", inCalls)

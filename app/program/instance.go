@@ -20,14 +20,30 @@ type Instance struct {
 	conn *dbus.Conn
 }
 
-// Wish is what a program was started for: to be seen, or for the settings of
-// a qube.
+// Wish is what a program was started for: to be seen, or for one thing of a
+// qube.
 type Wish struct {
 	Settings string // name of a qube as typed, or empty
+	Calls    string // the same
 }
 
 // The actions of the interface.
-const settingsAction = "settings"
+const (
+	settingsAction = "settings"
+	callsAction    = "calls"
+)
+
+// action is what carries a wish to the program that runs, and the qube's name;
+// empty: the wish is to be seen.
+func (w Wish) action() (action, name string) {
+	switch {
+	case w.Settings != "":
+		return settingsAction, w.Settings
+	case w.Calls != "":
+		return callsAction, w.Calls
+	}
+	return "", ""
+}
 
 // Claim makes this program the session's one of the name id, for the daemon
 // at an address; hear is called, on a goroutine of its own, with the wish of
@@ -55,11 +71,11 @@ func Claim(session, id, daemon string, wish Wish, hear func(Wish)) (own *Instanc
 	defer conn.Close()
 	other := conn.Object(id, path)
 	platform := map[string]dbus.Variant{daemonKey: dbus.MakeVariant(daemon)}
-	if wish.Settings == "" {
+	if action, name := wish.action(); action == "" {
 		err = other.Call(applicationFace+".Activate", dbus.FlagNoAutoStart, platform).Err
 	} else {
-		parameters := []dbus.Variant{dbus.MakeVariant(wish.Settings)}
-		err = other.Call(applicationFace+".ActivateAction", dbus.FlagNoAutoStart, settingsAction, parameters, platform).Err
+		parameters := []dbus.Variant{dbus.MakeVariant(name)}
+		err = other.Call(applicationFace+".ActivateAction", dbus.FlagNoAutoStart, action, parameters, platform).Err
 	}
 	return nil, err == nil, nil
 }
@@ -96,14 +112,18 @@ func methods(daemon string, hear func(Wish)) map[string]any {
 			if err := ours(platform); err != nil {
 				return err
 			}
-			if action != settingsAction || len(parameters) != 1 {
+			if action != settingsAction && action != callsAction || len(parameters) != 1 {
 				return dbus.MakeFailedError(fmt.Errorf("there is no action %.40q with %d parameters", action, len(parameters)))
 			}
 			name, ok := parameters[0].Value().(string)
 			if !ok || name == "" || len(name) > maxWish {
 				return dbus.MakeFailedError(fmt.Errorf("the action %s needs the name of a qube", action))
 			}
-			hear(Wish{Settings: name})
+			if action == callsAction {
+				hear(Wish{Calls: name})
+			} else {
+				hear(Wish{Settings: name})
+			}
 			return nil
 		},
 	}

@@ -57,7 +57,7 @@ func TestASessionHasItOnce(t *testing.T) {
 	if err != nil || told || first == nil {
 		t.Fatalf("the first: %v, told %v: %v", first, told, err)
 	}
-	for _, wish := range []program.Wish{{}, {Settings: "work"}} {
+	for _, wish := range []program.Wish{{}, {Settings: "work"}, {Calls: "work"}} {
 		again, told, err := program.Claim(session, id, daemon, wish, nil)
 		if err != nil || !told || again != nil {
 			t.Fatalf("the second: %v, told %v: %v", again, told, err)

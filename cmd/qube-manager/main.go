@@ -22,7 +22,8 @@ import (
 
 type options struct {
 	program.Flags
-	Settings string `help:"Open the settings of this qube." placeholder:"QUBE"`
+	Settings string `help:"Open the settings of this qube." placeholder:"QUBE" xor:"wish"`
+	Calls    string `help:"Show the last calls of this qube." placeholder:"QUBE" xor:"wish"`
 }
 
 func main() {
@@ -57,7 +58,8 @@ func run(o options) error {
 	client := dom0.Connect(address)
 	defer client.Close()
 	w := &window{}
-	own := claim(metadata.ID, address, program.Wish{Settings: o.Settings}, func(wish program.Wish) {
+	asked := program.Wish{Settings: o.Settings, Calls: o.Calls}
+	own := claim(metadata.ID, address, asked, func(wish program.Wish) {
 		fyne.Do(func() { w.serve(wish) })
 	})
 	if err := program.Folders(metadata.ID); err != nil {
@@ -98,8 +100,8 @@ func run(o options) error {
 	w.Show() // paints, and so makes the content
 	a.Lifecycle().SetOnStarted(func() {
 		debug.SetGCPercent(collect)
-		if o.Settings != "" {
-			w.serve(program.Wish{Settings: o.Settings})
+		if asked != (program.Wish{}) {
+			w.serve(asked)
 		}
 		time.AfterFunc(iconLater, func() {
 			fyne.Do(func() {
@@ -191,8 +193,11 @@ func (w *window) restore() {
 
 // serve does what this program or a later one was started for.
 func (w *window) serve(wish program.Wish) {
-	if wish.Settings != "" {
+	switch {
+	case wish.Settings != "":
 		w.manager.OpenSettings(wish.Settings)
+	case wish.Calls != "":
+		w.manager.OpenCalls(wish.Calls)
 	}
 	w.RequestFocus()
 }

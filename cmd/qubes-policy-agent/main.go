@@ -110,13 +110,13 @@ func (s *serve) Run(ctx context.Context, f *program.Flags) error {
 	defer ready.Stop()
 	queue := &agent.Queue{Show: dialogs.Show, Patience: s.Timeout, Log: log}
 
-	toasts := &agent.Toasts{Log: log, Command: command("toasts"), Pressed: func() { openManager(ctx, self, log) }}
+	toasts := &agent.Toasts{Log: log, Command: command("toasts"), Pressed: func(about string) { openManager(ctx, self, about, log) }}
 	defer toasts.Close()
 	desk := notice.NewDesk("", toasts.Pressed)
 	defer desk.Close()
 	notices := agent.NewNotices(func(ctx context.Context, n agent.Notice, replaces uint32) (uint32, error) {
 		id, err := desk.Show(ctx, notice.Notice{Program: "Qubes", Icon: "dialog-information", Title: n.Title, Text: n.Text,
-			Button: words.T("Open Qube Manager")}, replaces)
+			Button: words.T("Open Qube Manager"), About: n.About}, replaces)
 		if err != nil {
 			return toasts.Show(ctx, n, replaces)
 		}
@@ -133,9 +133,13 @@ func (s *serve) Run(ctx context.Context, f *program.Flags) error {
 }
 
 // openManager brings the Qube Manager's window forward, or starts it: that is
-// the program's own business. One that was started ends with us.
-func openManager(ctx context.Context, self string, log *slog.Logger) {
+// the program's own business. It shows the calls of a qube, where there is
+// one. One that was started ends with us.
+func openManager(ctx context.Context, self, name string, log *slog.Logger) {
 	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "qube-manager"))
+	if name != "" {
+		cmd.Args = append(cmd.Args, "--calls="+name)
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

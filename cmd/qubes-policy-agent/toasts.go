@@ -44,8 +44,8 @@ func (*toasts) Run(ctx context.Context, _ *program.Flags) error {
 	}
 	t := &telling{screen: screen}
 	t.toasts = ask.NewToasts(ask.ToastOptions{
-		Open: func() {
-			if _, err := fmt.Println("open"); err != nil {
+		Open: func(about string) {
+			if _, err := fmt.Println(about); err != nil {
 				slog.Error("the button could not be told", "error", err)
 			}
 		},

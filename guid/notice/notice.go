@@ -24,6 +24,7 @@ type Notice struct {
 	Title   string
 	Text    string
 	Button  string // its word; empty: there is none
+	About   string // what the button is told to be about; not shown
 }
 
 const (
@@ -110,17 +111,17 @@ func plain(text string) string {
 // reached again when the bus or the daemon has been started anew.
 type Desk struct {
 	address string
-	pressed func()
+	pressed func(about string)
 
 	mu   sync.Mutex // guards what follows
 	conn *dbus.Conn
-	own  map[uint32]bool // notices that may stand on the screen
+	own  map[uint32]string // notices that may stand on the screen, and what they are about
 }
 
 // NewDesk returns a desk on the session bus at address; "" is the one in the
 // environment. pressed is called, on a goroutine of its own, when the button
-// of a notice was pressed. Nothing is dialled yet.
-func NewDesk(address string, pressed func()) *Desk {
+// of a notice was pressed, with the notice's About. Nothing is dialled yet.
+func NewDesk(address string, pressed func(about string)) *Desk {
 	return &Desk{address: address, pressed: pressed}
 }
 
@@ -139,7 +140,7 @@ func (d *Desk) Show(ctx context.Context, n Notice, replaces uint32) (uint32, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.own[id] = true
+	d.own[id] = n.About
 	return id, nil
 }
 
@@ -160,7 +161,7 @@ func (d *Desk) connection(ctx context.Context) (*dbus.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
-	d.conn, d.own = conn, make(map[uint32]bool)
+	d.conn, d.own = conn, make(map[uint32]string)
 	go d.hear(signals)
 	return conn, nil
 }
@@ -174,14 +175,15 @@ func (d *Desk) hear(signals <-chan *dbus.Signal) {
 		}
 		id, ok := s.Body[0].(uint32)
 		d.mu.Lock()
-		ok = ok && d.own[id]
+		about, own := d.own[id]
+		ok = ok && own
 		if ok && s.Name == name+".NotificationClosed" {
 			delete(d.own, id)
 		}
 		d.mu.Unlock()
 		key, _ := s.Body[1].(string)
 		if ok && s.Name == name+".ActionInvoked" && (key == button || key == "default") {
-			go d.pressed()
+			go d.pressed(about)
 		}
 	}
 }

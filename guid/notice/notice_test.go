@@ -52,14 +52,14 @@ func TestTheSessionsOwnBus(t *testing.T) {
 func TestADeskChangesItsNoticesAndHearsTheirButton(t *testing.T) {
 	address := noticetest.Bus(t)
 	d := noticetest.Serve(t, address)
-	pressed := make(chan struct{}, 4)
-	desk := NewDesk(address, func() { pressed <- struct{}{} })
+	pressed := make(chan string, 4)
+	desk := NewDesk(address, func(about string) { pressed <- about })
 	defer desk.Close()
 	id, err := desk.Show(t.Context(), Notice{Title: "one", Button: "Look"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := desk.Show(t.Context(), Notice{Title: "two", Button: "Look"}, id); err != nil || again != id {
+	if again, err := desk.Show(t.Context(), Notice{Title: "two", Button: "Look", About: "work"}, id); err != nil || again != id {
 		t.Errorf("%d became %d, %v", id, again, err)
 	}
 	first, second := d.Next(t), d.Next(t)
@@ -82,7 +82,10 @@ func TestADeskChangesItsNoticesAndHearsTheirButton(t *testing.T) {
 		}
 	}
 	select {
-	case <-pressed:
+	case about := <-pressed:
+		if about != "work" {
+			t.Errorf("the button was about %q", about)
+		}
 	case <-time.After(wait):
 		t.Fatal("the button was not heard")
 	}

@@ -10,7 +10,10 @@ import (
 )
 
 // Notice is what people are told of calls.
-type Notice struct{ Title, Text string }
+type Notice struct {
+	Title, Text string
+	About       string // the qube that called; empty: none
+}
 
 // Notices tells people of calls, and merges what repeats: a qube can have
 // itself denied as often as it likes.
@@ -131,9 +134,9 @@ func (n *Notices) show(ctx context.Context, s subject, e *entry, now time.Time) 
 // notice is a subject in words.
 func (s subject) notice(count int) Notice {
 	if s.Resolution == Broken {
-		return Notice{words.T("The policy is wrong"), words.T("Every call between qubes is denied until it is mended.") + " " + s.Fault}
+		return Notice{Title: words.T("The policy is wrong"), Text: words.T("Every call between qubes is denied until it is mended.") + " " + s.Fault}
 	}
-	n := Notice{Title: words.T("Call denied")}
+	n := Notice{Title: words.T("Call denied"), About: s.Source}
 	if s.Service == "" {
 		switch s.Resolution {
 		case Allowed:

@@ -140,22 +140,23 @@ func TestTellingNeverWaits(t *testing.T) {
 // The process of the toasts is started when it is needed, and again when it
 // has ended.
 func TestToastsHaveAProcess(t *testing.T) {
-	pressed := make(chan struct{}, 4)
-	toasts := &Toasts{Log: quiet(), Pressed: func() { pressed <- struct{}{} }, Command: func() *exec.Cmd {
+	pressed := make(chan string, 4)
+	toasts := &Toasts{Log: quiet(), Pressed: func(about string) { pressed <- about }, Command: func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "CUBICLE_TEST_DIALOG=toasts")
 		return cmd
 	}}
 	t.Cleanup(toasts.Close)
-	id, err := toasts.Show(t.Context(), Notice{Title: "press"}, 7)
+	id, err := toasts.Show(t.Context(), Notice{Title: "press", About: "work"}, 7)
 	if err != nil || id < ownNumbers {
 		t.Fatalf("%d, %v", id, err)
 	}
 	if again, err := toasts.Show(t.Context(), Notice{Title: "press"}, id); err != nil || again != id {
 		t.Errorf("%d became %d, %v", id, again, err)
 	}
-	<-pressed
-	<-pressed
+	if first, second := <-pressed, <-pressed; first != "work" || second != "" {
+		t.Errorf("about %q and %q", first, second)
+	}
 	if _, err := toasts.Show(t.Context(), Notice{Title: "end"}, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +177,6 @@ func toastProcess() {
 		if in.Decode(&n) != nil || n.Title == "end" {
 			os.Exit(0)
 		}
-		fmt.Println("pressed")
+		fmt.Println(n.About)
 	}
 }

@@ -19,11 +19,11 @@ type ToToasts struct {
 
 // Toasts shows notices in a window of our own, where the desktop has no
 // notification daemon. Their process runs while there are some. It writes a
-// line whenever somebody presses their button.
+// line whenever somebody presses their button: what the notice is about.
 type Toasts struct {
 	// Command makes the process; its standard input and output are set.
 	Command func() *exec.Cmd
-	Pressed func()
+	Pressed func(about string)
 	Log     *slog.Logger
 
 	mu   sync.Mutex // guards what follows
@@ -77,7 +77,7 @@ func (t *Toasts) start() error {
 	t.in = in
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			t.Pressed()
+			t.Pressed(lines.Text())
 		}
 		if err := cmd.Wait(); err != nil {
 			t.Log.Warn("the process of the notices has failed", "error", err)
