@@ -165,7 +165,8 @@ goes from the client to the X server.
 The aims for it are made for crun. Under runsc every system call of the qube's X server, agent and program passes through a second kernel.
 
 The Manager's first paint is compared with a window in which there is no text, so that it has no font to load either. Both have been started in their
-home before; at the very first start a graphics driver without hardware compiles what it draws with.
+home before, by a user who is not root; at the very first start a graphics driver without hardware compiles what it draws with. A Fyne window reads the
+language's compose sequences at every start, which takes about 20 ms; the Manager has them kept ready after its first.
 `
 
 // whyMemory says what the columns of memory count.
