@@ -170,6 +170,12 @@ func idArgument(id string) string {
 	return strings.NewReplacer(":", "+", Any, "_").Replace(strings.ReplaceAll(id, "?******", unknownInterface))
 }
 
+// alike is what is the same of all ids that an argument cannot tell apart:
+// there a '_' may have been a '*', of an unknown interface too.
+func alike(id string) string {
+	return strings.ReplaceAll(idArgument(id), "?______", unknownInterface)
+}
+
 // Key is the device in lists: BACKEND+PORT:ID.
 func (d Device) Key() string { return d.Backend + "+" + d.Port + ":" + d.ID }
 

@@ -345,7 +345,7 @@ func (i Info) Serialize() string {
 // (spec/admin-api.md §6.1).
 func (i Info) Is(d Device) bool {
 	return i.Class == d.Class && (d.Backend == Any || i.Backend == d.Backend) && (d.Port == Any || i.Port == d.Port) &&
-		(d.ID == Any || i.ID == d.ID || idArgument(i.ID) == idArgument(d.ID))
+		(d.ID == Any || i.ID == d.ID || alike(i.ID) == alike(d.ID))
 }
 
 // Equal reports whether two devices are told of in the same words.
