@@ -333,6 +333,7 @@ func (c *Calls) resumed(v *core.View, one control.Running) *Entry {
 	if one.Target == 0 {
 		e.Target = string(qube.Dom0)
 	}
+	e.Asked = e.Target // as far as it is known
 	c.book.put(e)
 	return e
 }

@@ -148,7 +148,7 @@ func TestDisposablesOfAnEarlierQubesd(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	over[0](control.End{Connect: 1, Service: 2, Error: "lost"})
-	if e := d.Recent(name, 9)[0]; e.Running || e.Source != "work" || e.Service != "t.Svc+" || e.Run != 2 || e.Error != "lost" {
+	if e := d.Recent(name, 9)[0]; e.Running || e.Source != "work" || e.Service != "t.Svc+" || e.Asked != name || e.Run != 2 || e.Error != "lost" {
 		t.Errorf("%+v", e)
 	}
 	d.clean()
