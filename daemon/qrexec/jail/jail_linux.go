@@ -7,7 +7,6 @@ package jail
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -18,8 +17,8 @@ import (
 	"cubicle/daemon/seccomp"
 )
 
-// calls are the system calls of the jailed process. Whatever is not here
-// fails with EPERM.
+// calls are the system calls of the jailed process, beside those of every Go
+// program. Whatever is not here fails with EPERM.
 var calls = seccomp.Filter{
 	{Why: "move bytes and descriptors on sockets",
 		Calls: []string{"read", "write", "readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto", "splice", "pipe2", "shutdown", "close"}},
@@ -28,20 +27,9 @@ var calls = seccomp.Filter{
 	{Why: "accept and dial UNIX sockets, and ask who is there",
 		Calls: []string{"bind", "listen", "accept4", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt"}},
 	{Why: "non-blocking mode, close-on-exec, seals and pipe sizes", Calls: []string{"fcntl"}},
-	{Why: "the network poller", Calls: []string{"epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2"}},
 	{Why: "the pixel region", Calls: []string{"memfd_create", "ftruncate"}},
 	{Why: "the sockets' files, within what landlock leaves",
 		Calls: []string{"openat", "newfstatat", "fstat", "unlinkat", "unlink", "symlinkat", "renameat", "renameat2", "readlinkat", "fchmodat", "fchmodat2", "fchmod"}},
-	{Why: "the Go runtime: memory", Calls: []string{"munmap", "madvise", "mincore", "mremap", "brk"}},
-	{Why: "the Go runtime: memory, but none to execute",
-		Calls: []string{"mmap", "mprotect"}, When: []seccomp.Cond{{Arg: 2, Op: seccomp.Lacks, Value: unix.PROT_EXEC}}},
-	{Why: "the Go runtime: threads, but no processes",
-		Calls: []string{"clone"}, When: []seccomp.Cond{{Arg: 0, Op: seccomp.Has, Value: unix.CLONE_THREAD | unix.CLONE_VM}}},
-	{Why: "the Go runtime: locks and the end of threads",
-		Calls: []string{"futex", "sched_yield", "sched_getaffinity", "gettid", "getpid", "set_robust_list", "rseq", "exit", "exit_group", "restart_syscall"}},
-	{Why: "the Go runtime: signal handlers", Calls: []string{"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"}},
-	{Why: "the Go runtime: time and chance",
-		Calls: []string{"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "getrandom"}},
 	{Why: "who we are, for the check of peers", Calls: []string{"getuid", "geteuid", "getgid", "getegid"}},
 }
 
@@ -70,9 +58,7 @@ func Enter(root paths.Root) (weakness string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("jail: landlock: %w", err)
 	}
-	ownThreads := seccomp.Rule{Why: "the Go runtime: signals to its own threads",
-		Calls: []string{"tgkill"}, When: []seccomp.Cond{{Arg: 0, Op: seccomp.Equals, Value: uint32(os.Getpid())}}}
-	if err := append(slices.Clone(calls), ownThreads).Load(); err != nil {
+	if err := slices.Concat(calls, seccomp.GoRuntime()).Load(); err != nil {
 		return "", fmt.Errorf("jail: %w", err)
 	}
 	return weakness, nil

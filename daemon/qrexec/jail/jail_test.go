@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/paths"
+	"cubicle/daemon/seccomp"
 	"cubicle/daemon/vchan"
 )
 
@@ -215,7 +217,7 @@ func TestJail(t *testing.T) {
 
 // TestEveryCallHasAReason keeps the table honest.
 func TestEveryCallHasAReason(t *testing.T) {
-	for _, r := range calls {
+	for _, r := range slices.Concat(calls, seccomp.GoRuntime()) {
 		if r.Why == "" {
 			t.Errorf("%v has no reason", r.Calls)
 		}
