@@ -116,7 +116,12 @@ var ErrDamaged = errors.New("the files arrived damaged (their checksum differs)"
 // progressStep is how many bytes go between two calls of a progress function.
 const progressStep = 1 << 20
 
-const bufferSize = 256 << 10
+// A file's bytes are read in blocks. They pass the smaller buffer by, which
+// gathers what is short.
+const (
+	bufferSize = 64 << 10
+	blockSize  = 256 << 10
+)
 
 // Send writes the files to w and reads the receiver's answer, which may come
 // early. progress, which may be nil, is called with the bytes of files sent
@@ -132,7 +137,7 @@ func (f *Files) Send(ctx context.Context, w io.Writer, answer io.Reader, progres
 		a, err := filecopy.ReadAnswer(answer)
 		answers <- answered{a, err}
 	}()
-	s := &sender{w: bufio.NewWriterSize(w, bufferSize), buf: make([]byte, bufferSize), progress: progress}
+	s := &sender{w: bufio.NewWriterSize(w, bufferSize), buf: make([]byte, blockSize), progress: progress}
 	// An answer before the end is an error: nothing more needs to be sent.
 	var early *answered
 	s.interrupted = func() error {
