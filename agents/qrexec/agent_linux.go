@@ -257,7 +257,7 @@ func (a *agent) call(ctx context.Context, log *slog.Logger, e wire.Exec, justExe
 	defer ch.Close()
 	stop := context.AfterFunc(ctx, func() { ch.Close() })
 	defer stop()
-	caller, err := service.Open(ch.Conn)
+	caller, err := service.Greet(ch.Conn)
 	if err != nil {
 		return err
 	}
@@ -269,6 +269,9 @@ func (a *agent) call(ctx context.Context, log *slog.Logger, e wire.Exec, justExe
 		}
 	}
 	plan, err := a.plan(ctx, log, e.Command, caller.Gone)
+	if err := caller.Meet(); err != nil { // by now it has said hello, most likely
+		return err
+	}
 	if err != nil {
 		log.Warn("cannot run the command", "err", err)
 		return caller.Finish(service.Status(err))

@@ -33,17 +33,36 @@ const helloTimeout = 60 * time.Second
 // Open exchanges hellos on a fresh data channel, which stays the caller's to
 // close.
 func Open(conn net.Conn) (*Caller, error) {
-	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+	c, err := Greet(conn)
+	if err != nil {
 		return nil, err
 	}
-	r, w, err := wire.OpenData(conn)
-	if err != nil {
+	return c, c.Meet()
+}
+
+// Greet is the half of Open that waits for nobody: what is done before Meet is
+// done while the caller is still on its way. Until then the Caller tells
+// whether its peer is Gone, and no more.
+func Greet(conn net.Conn) (*Caller, error) {
+	if err := conn.SetWriteDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, err
+	}
+	if err := wire.GreetData(conn); err != nil {
 		return nil, fmt.Errorf("data channel: %w", err)
 	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return nil, err
+	return &Caller{conn: conn}, conn.SetWriteDeadline(time.Time{})
+}
+
+// Meet waits for the caller's hello.
+func (c *Caller) Meet() error {
+	if err := c.conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
 	}
-	return &Caller{conn: conn, r: r, w: w}, nil
+	var err error
+	if c.r, c.w, err = wire.AcceptData(c.conn); err != nil {
+		return fmt.Errorf("data channel: %w", err)
+	}
+	return c.conn.SetReadDeadline(time.Time{})
 }
 
 // Run starts the plan and serves its call to the end.

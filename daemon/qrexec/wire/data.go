@@ -11,8 +11,9 @@ import (
 // safe for concurrent use; messages never mix.
 type DataWriter struct {
 	chunk int
-	mu    sync.Mutex // guards w
+	mu    sync.Mutex // guards w and whole
 	w     io.Writer
+	whole []byte // of Send: header and body go out in one write
 }
 
 // NewDataWriter returns a writer of messages at version v.
@@ -23,9 +24,12 @@ func NewDataWriter(w io.Writer, v Version) *DataWriter {
 // Send writes p as messages of type t, in chunks that the version allows.
 // Nothing is sent for an empty p: that would be an end of file.
 func (w *DataWriter) Send(t Type, p []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for len(p) > 0 {
 		n := min(len(p), w.chunk)
-		if err := w.write(Message(t, p[:n])); err != nil {
+		w.whole = append(Header{t, uint32(n)}.AppendTo(w.whole[:0]), p[:n]...)
+		if _, err := w.w.Write(w.whole); err != nil {
 			return err
 		}
 		p = p[n:]
@@ -131,9 +135,21 @@ func ExitStatus(body []byte) (int, error) {
 // OpenData exchanges hellos on a fresh data channel. Both ends may write
 // first.
 func OpenData(rw io.ReadWriter) (*DataReader, *DataWriter, error) {
-	if _, err := rw.Write(HelloMessage(OwnVersion)); err != nil {
+	if err := GreetData(rw); err != nil {
 		return nil, nil, err
 	}
+	return AcceptData(rw)
+}
+
+// GreetData is our half of OpenData: it says hello, which the other end waits
+// for.
+func GreetData(w io.Writer) error {
+	_, err := w.Write(HelloMessage(OwnVersion))
+	return err
+}
+
+// AcceptData is the rest of OpenData, after GreetData.
+func AcceptData(rw io.ReadWriter) (*DataReader, *DataWriter, error) {
 	peer, err := ReadHello(rw)
 	if err != nil {
 		return nil, nil, err
