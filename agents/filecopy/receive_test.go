@@ -119,6 +119,7 @@ func TestErrors(t *testing.T) {
 		{"no type", record("a", 0o644, ""), 22, "a", false},
 		{"long name", fileRec("a", "") + header(16384, wire.TypeFile, 0, stamp, stamp), 36, "", false},
 		{"longest number of a name", header(1<<32-1, wire.TypeFile, 0, stamp, stamp), 36, "", false},
+		{"10⁶ folders in a name", header(2_000_001, wire.TypeFile, 0, stamp, stamp) + strings.Repeat("a/", 1_000_000) + "a\x00", 36, "", false},
 		{"long component", fileRec(strings.Repeat("x", 300), ""), 36, strings.Repeat("x", 300), false},
 		{"long link", d + header(4, wire.TypeLink, 1<<40, stamp, stamp) + "d/l\x00", 36, "d/l", false},
 		{"no end record", fileRec("a", ""), 121, "a", false},
