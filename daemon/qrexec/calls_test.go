@@ -386,6 +386,25 @@ func TestQubeGoesDown(t *testing.T) {
 	}
 }
 
+// free waits until a port of a qube is.
+func (p *pair) free(d vchan.Domain, port vchan.Port) {
+	p.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		busy := false
+		p.router.mu.Lock()
+		for _, l := range p.router.qubes[d].legs {
+			busy = busy || l.port == port
+		}
+		p.router.mu.Unlock()
+		if !busy {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("port %d of domain %d stays busy", port, d)
+		}
+	}
+}
+
 // TestLostAgentKeepsItsChannel: the port is busy as long as the data channel
 // lives, and is found again after that.
 func TestLostAgentKeepsItsChannel(t *testing.T) {
@@ -405,6 +424,7 @@ func TestLostAgentKeepsItsChannel(t *testing.T) {
 	p.terminate(p.workAgent, mail, port)
 	p.terminate(p.workAgent, mail, port2)
 	p.ended()
+	p.free(mail, port)
 	if _, _, again := p.call("t.Svc", "SOCKET3"); again != port {
 		t.Errorf("port %d, want %d", again, port)
 	}
@@ -422,6 +442,7 @@ func TestLostAgentOfAnEndedCall(t *testing.T) {
 	p.mailAgent.Close()
 	p.expect(control.Lost, mail)
 	p.mailAgent = p.agent(p.mail)
+	p.free(mail, port)
 	if _, _, again := p.call("t.Svc", "SOCKET2"); again != port {
 		t.Errorf("port %d, want %d", again, port)
 	}
