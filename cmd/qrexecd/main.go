@@ -43,8 +43,9 @@ func main() {
 
 func run(log *slog.Logger, f flags) error {
 	// It passes things on, in system calls, which run beside each other all the
-	// same: a message is handed on without waking another processor.
-	runtime.GOMAXPROCS(1)
+	// same: with few processors for Go code a message is handed on without
+	// waking another one. Large machines move many streams at once.
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/4))
 	root, err := paths.Resolve(f.Root)
 	if err != nil {
 		return err
