@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"cubicle/app/dom0/dom0test"
 	"cubicle/daemon/paths"
 	"cubicle/daemon/qube"
+	"cubicle/daemon/vchan"
 	"cubicle/guid/notice/noticetest"
 	"cubicle/guid/screen"
 	"cubicle/guid/x11"
@@ -137,7 +139,6 @@ func start(t *testing.T, program, manager string) *rig {
 			t.Logf("qubes-policy-agent said:\n%s", r.log.String())
 		}
 	})
-	r.eventually("the socket", func() bool { _, err := os.Stat(r.socket); return err == nil })
 	return r
 }
 
@@ -168,7 +169,9 @@ type call struct {
 
 func (r *rig) send(service string, message any) *call {
 	r.t.Helper()
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: r.socket, Net: "unix"})
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	c, err := vchan.DialPath(ctx, r.socket)
 	if err != nil {
 		r.t.Fatal(err)
 	}
