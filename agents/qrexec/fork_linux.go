@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cubicle/agents/session"
 	"cubicle/daemon/qrexec/service"
 	"cubicle/daemon/qrexec/wire"
@@ -187,17 +185,9 @@ func forkCommand(b []byte) (string, error) {
 
 // fromAgent refuses who is neither root nor our own user.
 func fromAgent(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+	cred, err := vchan.Peer(conn)
 	if err != nil {
 		return err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return err
-	}
-	if credErr != nil {
-		return credErr
 	}
 	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
 		return fmt.Errorf("user %d hands a call over", cred.Uid)

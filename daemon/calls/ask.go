@@ -8,14 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"cubicle/daemon/core"
 	"cubicle/daemon/policy"
@@ -196,7 +192,7 @@ func (a *answer) Write(p []byte) (int, error) {
 
 // converseHere speaks to dom0's own agent on its socket.
 func (c *Calls) converseHere(ctx context.Context, input []byte) (string, error) {
-	conn, err := c.dialAgent(ctx)
+	conn, err := c.dialAgent()
 	if err != nil {
 		return "", fmt.Errorf("there is no policy agent: %w", err)
 	}
@@ -229,49 +225,22 @@ func exchange(conn *net.UnixConn, input []byte) (string, error) {
 }
 
 // dialAgent reaches dom0's agent, which must be one of the agent's users'.
-func (c *Calls) dialAgent(ctx context.Context) (*net.UnixConn, error) {
+func (c *Calls) dialAgent() (*net.UnixConn, error) {
 	path, err := filepath.EvalSymlinks(c.o.Agent)
 	if err != nil {
 		return nil, err
 	}
-	// A path may be longer than a socket's address: go through its folder.
-	dir, err := os.Open(filepath.Dir(path))
+	u, err := vchan.DialOnce(path)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+filepath.Base(path))
-	if err != nil {
-		return nil, err
-	}
-	u := conn.(*net.UnixConn)
-	uid, err := peerOf(u)
-	if err == nil && uid != 0 && !slices.Contains(c.o.AgentUsers, int(uid)) {
-		err = fmt.Errorf("user %d serves %s", uid, c.o.Agent)
+	peer, err := vchan.Peer(u)
+	if err == nil && peer.Uid != 0 && !slices.Contains(c.o.AgentUsers, int(peer.Uid)) {
+		err = fmt.Errorf("user %d serves %s", peer.Uid, c.o.Agent)
 	}
 	if err != nil {
-		conn.Close()
+		u.Close()
 		return nil, err
 	}
 	return u, nil
-}
-
-// peerOf is the user at the other end of a socket.
-func peerOf(c *net.UnixConn) (uint32, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var fault error
-	if err := raw.Control(func(fd uintptr) {
-		cred, fault = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if fault != nil {
-		return 0, fault
-	}
-	return cred.Uid, nil
 }

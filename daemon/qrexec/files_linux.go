@@ -71,16 +71,3 @@ func dup(f *os.File) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
-
-// peerUID tells who is at the other end of a socket.
-func peerUID(c *net.UnixConn) (uint32, error) {
-	var cred *unix.Ucred
-	err := sysConn(c, func(fd int) (err error) {
-		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("credentials of the peer: %w", err)
-	}
-	return cred.Uid, nil
-}

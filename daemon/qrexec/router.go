@@ -315,12 +315,12 @@ func (r *Router) sync(told map[vchan.Domain]bool) {
 
 // checkPeer lets only root, our own user and the allowed ones pass.
 func (r *Router) checkPeer(conn *net.UnixConn) error {
-	uid, err := peerUID(conn)
+	peer, err := vchan.Peer(conn)
 	if err != nil {
 		return err
 	}
-	if !r.allowed[uid] {
-		return fmt.Errorf("user %d may not do this: %w", uid, fs.ErrPermission)
+	if !r.allowed[peer.Uid] {
+		return fmt.Errorf("user %d may not do this: %w", peer.Uid, fs.ErrPermission)
 	}
 	return nil
 }

@@ -155,3 +155,22 @@ func (d *Dir) fd() int { return int(d.f.Fd()) }
 func (d *Dir) addr(name string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", d.f.Fd(), name)}
 }
+
+// Peer is the process at the other end of a UNIX socket, as it was when it
+// connected (SO_PEERCRED, unix(7)).
+func Peer(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("credentials of the peer: %w", err)
+	}
+	var cred *unix.Ucred
+	var fault error
+	err = raw.Control(func(fd uintptr) { cred, fault = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err == nil {
+		err = fault
+	}
+	if err != nil {
+		return nil, fmt.Errorf("credentials of the peer: %w", err)
+	}
+	return cred, nil
+}

@@ -12,8 +12,6 @@ import (
 	"net"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"cubicle/daemon/core"
 	"cubicle/daemon/qrexec/control"
 	"cubicle/daemon/vchan"
@@ -222,19 +220,9 @@ func (r *Router) accept() {
 
 // check admits the users that may be qrexecd.
 func (r *Router) check(c *net.UnixConn) error {
-	raw, err := c.SyscallConn()
+	cred, err := vchan.Peer(c)
 	if err != nil {
 		return err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if credErr != nil {
-		return credErr
 	}
 	if !r.allowed[cred.Uid] {
 		return fmt.Errorf("user %d (process %d) may not be qrexecd", cred.Uid, cred.Pid)

@@ -23,12 +23,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cubicle/daemon/paths"
 	"cubicle/daemon/qrexec/control"
 	"cubicle/daemon/qrexec/service"
 	"cubicle/daemon/qrexec/wire"
+	"cubicle/daemon/vchan"
 )
 
 // Options are a runner's parameters.
@@ -228,16 +227,9 @@ func (r *Runner) leave(source string) {
 }
 
 func (r *Runner) checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+	cred, err := vchan.Peer(conn)
 	if err != nil {
 		return err
-	}
-	var cred *unix.Ucred
-	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
-		return cerr
-	}
-	if err != nil {
-		return fmt.Errorf("credentials of the peer: %w", err)
 	}
 	if !r.allowed[cred.Uid] {
 		return fmt.Errorf("user %d may not hand calls over", cred.Uid)
